@@ -1,0 +1,81 @@
+"""No-op trials per second on a ``LocalCluster`` of 2 worker processes, with as many in flight as raw Dask has.
+
+    python benchmarks/throughput.py [--repeats 5] [--trials 2000]
+
+Raw Dask submits one future as another completes (``as_completed``). dhpo: random search, a durable journal and
+``results.csv`` in a temporary directory; its time is that of the whole ``Search.run``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from _common import alternate, local_client, parser, problem, scratch, table, verdict
+
+from dhpo import Search
+from dhpo.trial import Configuration
+
+WORKERS = 2
+
+
+def noop(config: Configuration) -> float:
+    return float(config["x"])
+
+
+def identity(value: int) -> int:
+    return value
+
+
+def raw_dask(client: Any, trials: int, in_flight: int) -> float:
+    """Trials per second of a plain loop over ``as_completed``."""
+    from distributed import as_completed
+
+    start = time.perf_counter()
+    submitted = min(in_flight, trials)
+    completed = as_completed([client.submit(identity, i, pure=False) for i in range(submitted)])
+    for future in completed:
+        future.result()
+        if submitted < trials:
+            completed.add(client.submit(identity, submitted, pure=False))
+            submitted += 1
+    return trials / (time.perf_counter() - start)
+
+
+def dhpo(client: Any, directory: Path, trials: int, in_flight: int) -> float:
+    """Trials per second of a whole run."""
+    name = f"{in_flight}-{time.monotonic_ns()}"
+    search = Search(
+        problem(), noop, cluster=client, searcher="random", log_dir=directory / name, ahead=in_flight - WORKERS
+    )
+    start = time.perf_counter()
+    search.run(trials, progress=False)
+    return trials / (time.perf_counter() - start)
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--trials", type=int, default=2000)
+    args = arguments.parse_args()
+    levels = {"1 per worker": WORKERS, "4 per worker": 4 * WORKERS, "all": args.trials}
+    with scratch() as directory, local_client(WORKERS) as client:
+        cases: dict[str, Callable[[], float]] = {}
+        for name, in_flight in levels.items():
+            raw_dask(client, 100, in_flight)
+            dhpo(client, directory, 100, in_flight)
+            cases[f"{name}, raw"] = partial(raw_dask, client, args.trials, in_flight)
+            cases[f"{name}, dhpo"] = partial(dhpo, client, directory, args.trials, in_flight)
+        found = alternate(args.repeats, cases)
+    rows = []
+    for name in levels:
+        raw, ours = found[f"{name}, raw"], found[f"{name}, dhpo"]
+        rows.append((name, f"{raw:.0f}", f"{ours:.0f}", f"{ours / raw:.2f}", ">= 0.9", verdict(ours / raw, least=0.9)))
+    title = f"Trials per second, {args.trials} no-op trials, median of {args.repeats}"
+    table(title, ("in flight", "raw Dask", "dhpo", "ratio", "target", ""), rows)
+
+
+if __name__ == "__main__":
+    main()

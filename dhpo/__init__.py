@@ -1,0 +1,62 @@
+"""dhpo: asynchronous hyperparameter optimisation for supercomputers, on Dask."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dhpo._version import __version__
+
+if TYPE_CHECKING:
+    from dhpo.executors.local import LocalExecutor
+    from dhpo.executors.simulated import Simulated
+    from dhpo.results import Results, retrieve_pareto_front
+    from dhpo.search import Search
+    from dhpo.searchers.cbo import CBO
+    from dhpo.searchers.random import RandomSearcher
+    from dhpo.space import HpProblem
+    from dhpo.stopping.base import NeverStop
+    from dhpo.stopping.hyperband import Hyperband
+    from dhpo.worker.loader import Loader
+
+#: Where each public name lives. They are loaded on first use: ``import dhpo`` itself loads nothing heavy.
+_HOMES = {
+    "CBO": "dhpo.searchers.cbo",
+    "HpProblem": "dhpo.space",
+    "Hyperband": "dhpo.stopping.hyperband",
+    "Loader": "dhpo.worker.loader",
+    "LocalExecutor": "dhpo.executors.local",
+    "NeverStop": "dhpo.stopping.base",
+    "RandomSearcher": "dhpo.searchers.random",
+    "Results": "dhpo.results",
+    "Search": "dhpo.search",
+    "Simulated": "dhpo.executors.simulated",
+    "retrieve_pareto_front": "dhpo.results",
+}
+
+__all__ = [
+    "CBO",
+    "HpProblem",
+    "Hyperband",
+    "Loader",
+    "LocalExecutor",
+    "NeverStop",
+    "RandomSearcher",
+    "Results",
+    "Search",
+    "Simulated",
+    "__version__",
+    "retrieve_pareto_front",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dhpo' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

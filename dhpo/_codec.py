@@ -1,0 +1,130 @@
+"""Batches of events as JSON: what a journal stores, without knowing where.
+
+A batch is an array of events, each ``[tag, field, ...]`` in the order of its fields. JSON has no NaN, no
+infinity, no integers beyond 64 bits and no lone surrogates: such a value is written as ``{"__dhpo__": [kind, text]}``.
+Events hold next to none of them, so only a batch that has one pays for the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from dhpo.errors import JournalError
+from dhpo.events import KINDS, TAGS, Event, TrialCompleted
+
+_MARK = "__dhpo__"
+_MARK_BYTES = _MARK.encode()
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS  # refused: they would come back as text
+_MAKERS = {tag: kind._make for tag, kind in KINDS.items()}
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    """Write a batch of events as JSON, without newlines.
+
+    Raises:
+        JournalError: an event holds a value that JSON cannot express.
+    """
+    rows = [(TAGS[type(event)], *event) for event in events]
+    try:
+        body = orjson.dumps(rows, option=_OPTIONS)
+    except TypeError:
+        return _encode_carefully(rows)
+    # orjson writes null for NaN and infinity: more nulls than fields known to be None call for a closer look.
+    absent = sum(1 for event in events if type(event) is TrialCompleted and event.values is None)
+    if body.count(b"null") == absent and _MARK_BYTES not in body:
+        return body
+    return _encode_carefully(rows)
+
+
+def decode(body: bytes) -> list[Event]:
+    """Read a batch of events back; mappings come as plain dictionaries, tuples as lists.
+
+    Raises:
+        ValueError: the text is no batch of events.
+    """
+    rows = orjson.loads(body)
+    if _MARK_BYTES in body:
+        rows = _restored(rows)
+    makers = _MAKERS
+    try:
+        return [makers[row[0]](row[1:]) for row in rows]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a list of events: {error!r}") from error
+
+
+def encode_value(value: Any) -> bytes:
+    """Write any JSON value, such as a journal's header.
+
+    Raises:
+        TypeError: JSON cannot express it.
+    """
+    return orjson.dumps(_plain(value), option=_OPTIONS)
+
+
+def decode_value(body: bytes) -> Any:
+    """The inverse of :func:`encode_value`. Raises ValueError when the text is no JSON."""
+    return _restored(orjson.loads(body))
+
+
+def _encode_carefully(rows: list[tuple[Any, ...]]) -> bytes:
+    texts = []
+    for row in rows:
+        try:
+            texts.append(encode_value(row))
+        except (TypeError, RecursionError) as error:
+            fields = KINDS[row[0]]._fields
+            trial = f" of trial {row[2]}" if "trial" in fields else ""
+            raise JournalError(
+                f"the event {row[0]!r}{trial} cannot be written to the journal: {error}. Report and return numbers, "
+                "strings, booleans, None, and lists or string-keyed mappings of these"
+            ) from error
+    return b"[" + b",".join(texts) + b"]"
+
+
+def _plain(value: Any) -> Any:
+    """The same value in types that orjson writes without loss, others marked."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, str):
+        return _plain_text(str(value))
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else {_MARK: ["float", repr(float(value))]}
+    if isinstance(value, int):
+        return int(value) if -(1 << 63) <= value < 1 << 64 else {_MARK: ["int", hex(value)]}
+    if isinstance(value, Mapping):
+        plain = {key: _plain(item) for key, item in value.items()}
+        return {_MARK: ["mapping", plain]} if _MARK in plain else plain
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise TypeError(f"{value!r} is of the type {type(value).__qualname__}")
+
+
+def _plain_text(text: str) -> Any:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates, as in file names that are no UTF-8
+        return {_MARK: ["str", text.encode("unicode_escape").decode()]}
+    return text
+
+
+def _restored(value: Any) -> Any:
+    """Undo the marks of :func:`_plain`."""
+    if isinstance(value, list):
+        return [_restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _MARK not in value:
+        return {key: _restored(item) for key, item in value.items()}
+    kind, content = value[_MARK]
+    if kind == "mapping":
+        return {key: _restored(item) for key, item in content.items()}
+    if kind == "str":
+        return content.encode().decode("unicode_escape")
+    return float(content) if kind == "float" else int(content, 16)

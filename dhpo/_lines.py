@@ -1,0 +1,139 @@
+"""A file of checksummed lines that only grows: opened by one process at a time, cut back to whole lines, synced.
+
+A line is ``crc32 SPACE json NEWLINE``. What the JSON means, only the journal knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import zlib
+from pathlib import Path
+
+import orjson
+
+from dhpo.errors import JournalError, JournalLockedError
+
+_BLOCK = 1 << 16
+_LOCKS_UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+logger = logging.getLogger(__name__)
+
+
+def framed(body: bytes) -> bytes:
+    """The line of a JSON text: its checksum before it, a newline behind it."""
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def unframed(line: bytes) -> bytes | None:
+    """The JSON text of a line; None when the line is torn or does not fit its checksum."""
+    body = line[9:-1]
+    return body if line[:9] == b"%08x " % zlib.crc32(body) and line[-1:] == b"\n" else None
+
+
+def open_file(path: Path) -> int:
+    """Open the file for appending; make it and its directory, for their owner only, where they do not exist."""
+    directory = path.parent
+    try:
+        if not directory.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalError(
+            f"the journal {path} cannot be opened: {error.strerror}. Choose a directory that you may write to"
+        ) from error
+
+
+def lock(descriptor: int, path: Path) -> None:
+    """Make sure that no other process writes to the file. Closing the descriptor releases it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise JournalLockedError(
+                f"another driver is writing to {path.parent}: wait for its end, stop it, or choose another directory"
+            ) from error
+        if error.errno not in _LOCKS_UNSUPPORTED:
+            raise
+        logger.warning(
+            "%s lies on a file system without locks (%s): see to it yourself that only one driver writes there",
+            path.parent,
+            error.strerror,
+        )
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a new file's name as durable as its content, on file systems that can."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def drop_torn_end(descriptor: int, path: Path, start: int) -> int:
+    """Cut off a last line that is unfinished or damaged; return the size of what is good."""
+    size = os.fstat(descriptor).st_size
+    good = _line_start(descriptor, size)
+    if good == size > start:  # the last line is whole, but a crash may have left holes in it
+        begin = _line_start(descriptor, size - 1)
+        if not _is_intact(os.pread(descriptor, size - begin, begin)):
+            good = begin
+    if good < size:
+        logger.warning("%s ends with an unfinished line, as a crash leaves it: %d bytes dropped", path, size - good)
+        os.ftruncate(descriptor, good)
+        os.fsync(descriptor)
+    return good
+
+
+def _line_start(descriptor: int, end: int) -> int:
+    """Where the line begins that goes on at ``end``: behind the last newline before it."""
+    while end > 0:
+        begin = max(0, end - _BLOCK)
+        found = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
+
+
+def _is_intact(line: bytes) -> bool:
+    """Whether the line fits its checksum and is JSON."""
+    body = unframed(line)
+    try:
+        orjson.loads(body or b"")
+    except ValueError:
+        return False
+    return True
+
+
+def write_durably(descriptor: int, line: bytes, size: int) -> None:
+    """Append a line to a file of this size; when that fails, for whatever reason, the file keeps its size."""
+    try:
+        rest = memoryview(line)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fdatasync(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):  # if even this fails, the next append sees the wrong size and refuses
+            os.ftruncate(descriptor, size)
+        raise
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """What to tell a user whose journal could not be written."""
+    remedy = (
+        "free space or raise your quota there"
+        if error.errno in _DISK_FULL
+        else "see whether its file system is mounted and writable"
+    )
+    return (
+        f"the journal {path} cannot be written: {error.strerror}. All that was acknowledged is safe: {remedy}, "
+        "then run the same command again to go on"
+    )

@@ -1,0 +1,137 @@
+"""What the events of a search say of each trial, without deciding anything: the fold that all views share.
+
+A report counts if it belongs to the running attempt of a trial that has not ended, was not there before, and holds all
+objectives as finite numbers. That is the study's rule; this fold keeps what users want to see instead of what
+decisions need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+from dhpo.events import (
+    Event,
+    SearchFinished,
+    SessionOpened,
+    TrialCompleted,
+    TrialFailed,
+    TrialProposed,
+    TrialReported,
+    TrialTimedOut,
+    WorkerLost,
+)
+from dhpo.objectives import Objectives
+from dhpo.trial import Status
+
+
+@dataclass(slots=True)
+class TrialRecord:
+    """One trial as its events tell it. Times are seconds of the search's clock, NaN where not known."""
+
+    number: int
+    config: Mapping[str, Any]
+    bracket: int
+    origin: str
+    submitted: float
+    status: Status = Status.RUNNING
+    attempt: int = 1
+    index: int = 0  # of the last report of this attempt that counts
+    resource: float | None = None  # of the last report that counts
+    reported: Mapping[str, Any] | None = None  # the values of that report
+    returned: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    traceback: str = ""
+    started: float = nan
+    ended: float = nan
+    gathered: float = nan  # when the driver heard of the end
+    worker: str = ""
+
+    @property
+    def values(self) -> Mapping[str, Any] | None:
+        """The values by which the trial stands: what it returned, else its last report that counts."""
+        return self.reported if self.returned is None else self.returned
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without a result."""
+        return self.status in (Status.FAILED, Status.TIMED_OUT)
+
+
+class TrialFold:
+    """Folds events into the records of the trials that have not ended; hands out each record when its trial ends."""
+
+    def __init__(self, objectives: Objectives) -> None:
+        self.running: dict[int, TrialRecord] = {}
+        self.finished = False  # the search ended by itself: what still runs is cancelled
+        self._costs = objectives.costs
+
+    def report(self, event: TrialReported) -> tuple[float, ...] | None:
+        """Fold a report. Returns its costs, or None when it does not count."""
+        _, trial, attempt, index, resource, values = event
+        record = self.running.get(trial)
+        if record is None or attempt != record.attempt or index <= record.index:
+            return None
+        costs = self._costs(values)
+        if costs is not None:
+            record.index, record.resource, record.reported = index, resource, values
+        return costs
+
+    def apply(self, event: Event) -> TrialRecord | None:
+        """Fold any event. Returns the record of the trial that it ended, if it ended one."""
+        match event:
+            case TrialReported():
+                self.report(event)
+            case TrialProposed(time, trial, config, bracket, origin):
+                self.running[trial] = TrialRecord(trial, config, bracket, origin, time)
+            case TrialCompleted() | TrialFailed() | TrialTimedOut():
+                return self._end(event)
+            case WorkerLost(_, trial, attempt):
+                if (record := self.running.get(trial)) is not None and record.attempt == attempt:
+                    _restart(record)
+            case SessionOpened():
+                self.finished = False
+                for record in self.running.values():
+                    _restart(record)
+            case SearchFinished():
+                self.finished = True
+        return None
+
+    def fold(self, batches: Iterator[list[Event]]) -> Iterator[TrialRecord]:
+        """Fold batches, handing out the records of the trials that end."""
+        for batch in batches:
+            for event in batch:
+                if (record := self.apply(event)) is not None:
+                    yield record
+
+    def _end(self, event: TrialCompleted | TrialFailed | TrialTimedOut) -> TrialRecord | None:
+        record = self.running.get(event.trial)
+        if record is None or record.attempt != event.attempt:
+            return None
+        del self.running[event.trial]
+        record.gathered, record.started, record.ended = event.time, event.started, event.ended
+        record.worker = event.worker
+        if isinstance(event, TrialCompleted):
+            self._complete(record, event)
+        elif isinstance(event, TrialFailed):
+            record.status, record.error, record.traceback = Status.FAILED, event.error, event.traceback
+        else:
+            record.status, record.error = Status.TIMED_OUT, f"it ran longer than {event.limit:g} s"
+        return record
+
+    def _complete(self, record: TrialRecord, event: TrialCompleted) -> None:
+        if event.values is not None and self._costs(event.values) is not None:
+            record.returned = event.values
+        record.metadata = event.metadata
+        if record.values is None:
+            record.status, record.error = Status.FAILED, "it ended without any result"
+        else:
+            record.status = Status.STOPPED if event.stopped else Status.COMPLETED
+
+
+def _restart(record: TrialRecord) -> None:
+    record.attempt += 1
+    record.index = 0

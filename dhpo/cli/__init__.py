@@ -1,0 +1,25 @@
+"""The command line: ``dhpo run``, ``resume``, ``status``, ``front``, ``best``, ``trials``, ``export`` and ``plot``."""
+
+from __future__ import annotations
+
+import sys
+
+from dhpo.errors import DhpoError
+
+
+def main() -> None:
+    """Run the command line and end the process.
+
+    The exit code is 0 when all went well (also after a clean stop by a signal), 1 where dhpo or the system refused
+    something, 2 for a wrong command line, 130 after a second Ctrl-C.
+    """
+    from dhpo.cli.app import app
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    try:
+        app(args=arguments, prog_name="dhpo")
+    except (DhpoError, OSError) as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        print(f"dhpo: {error}", file=sys.stderr)
+        sys.exit(1)

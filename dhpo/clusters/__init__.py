@@ -1,0 +1,1 @@
+"""Clusters: where workers come from."""

@@ -1,0 +1,49 @@
+"""Workers that are there already: a Client, a Dask cluster object, an address, or a scheduler file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from distributed import Client
+
+from dhpo.errors import ClusterError
+
+
+class Existing:
+    """A Dask cluster that somebody else made and that outlives the search.
+
+    Args:
+        target: a ``distributed.Client``, a cluster object (``SLURMCluster``, ``LocalCluster``, …), a scheduler's
+            address such as ``tcp://host:8786``, or the path of a scheduler file.
+        connect_timeout: seconds to wait for the scheduler.
+    """
+
+    def __init__(self, target: Any, *, connect_timeout: float = 30.0) -> None:
+        self.target = target
+        self.connect_timeout = connect_timeout
+        self._client: Client | None = None
+
+    async def open(self) -> Client:
+        """Connect a client of dhpo's own, in the running event loop, to the same scheduler."""
+        arguments: dict[str, Any] = {"asynchronous": True, "timeout": self.connect_timeout, "set_as_default": False}
+        target = self.target
+        if isinstance(target, Client):
+            if target.status not in ("running", "connecting"):
+                raise ClusterError(f"the client {target} is {target.status}: give one that is connected")
+            arguments |= {"address": target.scheduler.address, "security": target.security}
+        elif isinstance(target, str | os.PathLike):
+            text = os.fspath(target)
+            arguments |= {"address": text} if "://" in text or ":" in text else {"scheduler_file": text}
+        else:
+            arguments |= {"address": target.scheduler_address, "security": getattr(target, "security", None)}
+        try:
+            self._client = await Client(**arguments)
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(f"no Dask scheduler answers at {target!r} within {self.connect_timeout:g} s") from error
+        return self._client
+
+    async def close(self) -> None:
+        """Close dhpo's own client; the cluster stays."""
+        if self._client is not None:
+            await self._client.close()

@@ -1,0 +1,69 @@
+"""Workers on this machine: dhpo's own ``LocalCluster``, the default."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from distributed import Client, LocalCluster
+
+from dhpo.errors import SettingError
+
+
+class Local:
+    """Worker processes on this machine, each running one trial at a time.
+
+    Args:
+        n_workers: how many; None takes as many as the processors allow at ``num_cpus`` each.
+        num_cpus: processors that one trial keeps busy.
+        num_gpus: GPUs that one trial takes.
+        dashboard_address: where the Dask dashboard listens; loopback only unless you say otherwise.
+    """
+
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        *,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        dashboard_address: str | None = "127.0.0.1:8787",
+    ) -> None:
+        if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 1):
+            raise SettingError(f"n_workers={n_workers!r}: give a positive whole number")
+        self.n_workers = n_workers or max(1, int(_processors() // max(num_cpus, 1)))
+        self.num_gpus = num_gpus
+        self.dashboard_address = dashboard_address
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+
+    async def open(self) -> Client:
+        """Start the scheduler in this process and the workers beside it."""
+        resources = {"GPU": self.num_gpus} if self.num_gpus else None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Port .* is already in use")
+            self._cluster = await LocalCluster(
+                n_workers=self.n_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=self.dashboard_address,
+                asynchronous=True,
+                silence_logs=logging.ERROR,
+                resources=resources,
+            )
+        self._client = await Client(self._cluster, asynchronous=True)
+        return self._client
+
+    async def close(self) -> None:
+        """End the workers and the scheduler."""
+        if self._client is not None:
+            await self._client.close()
+        if self._cluster is not None:
+            await self._cluster.close(timeout=5)
+
+
+def _processors() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1

@@ -1,0 +1,71 @@
+"""From what a user gives as ``cluster`` and ``resources`` to an executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dhpo.errors import SettingError
+
+if TYPE_CHECKING:
+    from dhpo.executors.base import Executor
+
+_RESOURCES = ("num_cpus", "num_gpus")
+
+
+def check_resources(resources: Mapping[str, Any] | None) -> dict[str, float]:
+    """Read ``{"num_cpus": 4, "num_gpus": 0}``: what one trial takes.
+
+    Raises:
+        SettingError: an unknown name, or no usable number.
+    """
+    given = dict(resources or {})
+    for name, amount in given.items():
+        if name not in _RESOURCES:
+            raise SettingError(f"resources has {name!r}: dhpo knows {list(_RESOURCES)}")
+        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 <= amount < float("inf"):
+            raise SettingError(f"resources[{name!r}]={amount!r}: give a number that is not negative")
+    return {"num_cpus": given.get("num_cpus", 1) or 1, "num_gpus": given.get("num_gpus", 0)}
+
+
+def resolve(cluster: Any, resources: Mapping[str, float], ahead: int = 0) -> Executor:
+    """An executor for "local", "serial", "threads", an address, a scheduler file, a Client, a cluster or an executor.
+
+    Raises:
+        SettingError: it is none of these.
+    """
+    if cluster == "serial":
+        from dhpo.executors.local import LocalExecutor
+
+        return LocalExecutor(1)
+    if cluster == "threads":
+        from dhpo.executors.local import LocalExecutor
+
+        return LocalExecutor(None)
+    if all(hasattr(cluster, name) for name in ("events", "start", "free", "obey")):
+        return cluster  # type: ignore[no-any-return]
+    from dhpo.executors.dask import DaskExecutor
+
+    gpus = {"GPU": resources["num_gpus"]} if resources["num_gpus"] else {}
+    return DaskExecutor(_workers(cluster, resources), gpus, ahead)
+
+
+def _workers(cluster: Any, resources: Mapping[str, float]) -> Any:
+    from dhpo.clusters.existing import Existing
+    from dhpo.clusters.local import Local
+
+    if cluster is None or cluster == "local":
+        return Local(num_cpus=resources["num_cpus"], num_gpus=resources["num_gpus"])
+    if hasattr(cluster, "open") and hasattr(cluster, "close") and not hasattr(cluster, "scheduler_address"):
+        return cluster
+    if hasattr(cluster, "scheduler_address") or hasattr(cluster, "scheduler_info"):
+        return Existing(cluster)
+    if isinstance(cluster, str | os.PathLike):
+        text = os.fspath(cluster)
+        if ":" in text or os.path.exists(text) or text.endswith(".json"):
+            return Existing(cluster)
+    raise SettingError(
+        f"cluster={cluster!r}: give 'local', 'serial', 'threads', a Dask Client or cluster, the address of a scheduler "
+        "(tcp://host:8786), or the path of a scheduler file"
+    )

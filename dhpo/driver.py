@@ -1,0 +1,141 @@
+"""One run of a search: the executor opened and closed, signals caught, the bar and ``results.csv`` kept."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dhpo import loop
+from dhpo.budget import Budget
+from dhpo.errors import ExhaustedFailuresError
+from dhpo.executors.base import Executor
+from dhpo.function import UserFunction
+from dhpo.progress import ProgressBar, log_events
+from dhpo.proposer import Proposer
+from dhpo.results_csv import LiveCsv
+from dhpo.session import Session
+from dhpo.worker.job import Job
+
+
+@dataclass(slots=True)
+class Driver:
+    """Drives a session's search until its budget is reached or a signal comes."""
+
+    session: Session
+    executor: Executor
+    function: UserFunction
+    job: Job
+    budget: Budget
+    directory: Path | None
+    progress: bool
+    watchers: Sequence[loop.Watcher]
+    interrupted: bool = field(default=False, init=False)
+
+    def run(self) -> bool:
+        """Run; return whether a signal ended it before its time.
+
+        Raises:
+            ExhaustedFailuresError: too many trials in a row failed.
+        """
+        _run_in_loop(self._main())
+        study = self.session.study
+        if self.budget.exhausted_failures(study):
+            raise ExhaustedFailuresError(
+                f"the last {study.failures_in_a_row} trials all failed, the last one with: {study.last_error}\n"
+                "See results.failures() for the tracebacks; max_failures=None goes on for ever."
+            )
+        return self.interrupted
+
+    async def _main(self) -> None:
+        session, executor, study = self.session, self.executor, self.session.study
+        study.aim(self.budget.goal)
+        if self.budget.reached(study, study.time) is not None:
+            return
+        proposer = Proposer(session.searcher, executor.wake, executor.searcher_place)
+        try:
+            await executor.open(self.job, self.function, study.time)
+            with self._signals(), self._followers() as watchers:
+                opened = session.opened(executor.now())
+                await loop.run(
+                    study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
+                )
+        finally:
+            proposer.close()
+            await executor.close()
+
+    @contextmanager
+    def _followers(self) -> Iterator[list[loop.Watcher]]:
+        """The watchers of this run: the log, the user's, ``results.csv`` and the bar."""
+        watchers: list[loop.Watcher] = [log_events, *self.watchers]
+        table: LiveCsv | None = None
+        bar: ProgressBar | None = None
+        if self.directory is not None:
+            names = self.session.setup.problem.hyperparameter_names
+            replay = self.session.journal.replay()
+            table = LiveCsv(self.directory / "results.csv", names, self.session.setup.objectives, replay)
+            watchers.append(table)
+        if self.progress:
+            if address := self.executor.address():
+                print(f"Dask dashboard: {address}", file=sys.stderr)
+            bar = ProgressBar(self.budget.num_trials, self.session.study.n_ended)
+            watchers.append(bar)
+        try:
+            yield watchers
+        finally:
+            if bar is not None:
+                bar.close()
+            if table is not None:
+                table.close()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM end the run cleanly; a second Ctrl-C has its usual effect."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        running = asyncio.get_running_loop()
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop() -> None:
+            self.interrupted = True
+            self.executor.wake()
+            running.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        for number in previous:
+            running.add_signal_handler(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                running.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+
+def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(main)
+        return
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            asyncio.run(main)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="dhpo-loop")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]

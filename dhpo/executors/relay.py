@@ -1,0 +1,231 @@
+"""What dhpo keeps on the Dask scheduler: the relay between a search's trials and its driver.
+
+Workers send records by RPC; the relay checks that each still counts, numbers it, and hands it to the driver, which
+asks for records in a long poll and acknowledges a number once it is in the journal. Only then is the record
+forgotten here. Reports that wait for a decision are handed on at once, the others after ``interval``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from distributed import Scheduler, SchedulerPlugin
+
+#: Seconds for which reports that need no decision may be gathered.
+INTERVAL = 0.1
+#: At most this many records travel in one answer to the driver.
+_MAX_RECORDS = 20_000
+_POLL = 20.0
+
+
+class _Run:
+    """One task of the search, from its first processing to the hand-over of its end."""
+
+    __slots__ = ("end", "in_memory", "run_id", "worker")
+
+    def __init__(self, run_id: int, worker: str) -> None:
+        self.run_id = run_id
+        self.worker = worker
+        self.end: list[Any] | None = None
+        self.in_memory = False
+
+
+class Relay(SchedulerPlugin):  # type: ignore[misc]
+    """The scheduler's part of one search.
+
+    Args:
+        token: names the search's session; part of every key and of every operation's name.
+        resources: what one trial takes of a worker's Dask resources, such as ``{"GPU": 1}``.
+    """
+
+    def __init__(self, token: str, resources: dict[str, float]) -> None:
+        self.token = token
+        self.name = f"dhpo-relay-{token}"
+        self.prefix = f"trial-{token}-"
+        self.resources = resources
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Called by the scheduler: set up the state and the operations."""
+        self.scheduler = scheduler
+        self.runs: dict[str, _Run] = {}
+        self.void: set[str] = set()  # keys that no longer count
+        self.asks: dict[tuple[str, int], asyncio.Future[str]] = {}
+        self.records: deque[tuple[int, list[Any]]] = deque()
+        self.sequence = 0
+        self.handed = 0  # the last number that went to the driver
+        self.changed = asyncio.Event()
+        self.urgent = True  # the first answer tells the driver how many slots there are
+        self.chunks: dict[int, asyncio.Future[bytes]] = {}
+        for name, handler in self._operations().items():
+            scheduler.handlers[name] = handler
+
+    def _operations(self) -> dict[str, Any]:
+        operations = (self.report, self.ask, self.exchange, self.obey, self.fetch, self.chunk)
+        return {f"dhpo_{operation.__name__}_{self.token}": operation for operation in operations}
+
+    async def close(self) -> None:
+        """Called when the scheduler ends."""
+        self.detach()
+
+    def detach(self) -> None:
+        """Take the operations away again, and let whoever waits go."""
+        for name in self._operations():
+            self.scheduler.handlers.pop(name, None)
+        waiting: list[asyncio.Future[Any]] = [*self.asks.values(), *self.chunks.values()]
+        for future in waiting:
+            future.cancel()
+
+    # From the workers.
+
+    async def report(self, worker: str, items: list[Any]) -> dict[str, Any]:
+        """Take in a worker's records; tell it which of its tasks no longer count and how long to gather."""
+        return {"stale": self._take(worker, items), "interval": self._interval()}
+
+    async def ask(self, worker: str, items: list[Any], key: str, index: int) -> str:
+        """Take in records of which the last waits for a decision; return the decision when the driver has made it."""
+        if self._take(worker, items):
+            return "STALE"
+        future = self.asks.get((key, index))
+        if future is None:
+            future = self.asks[key, index] = asyncio.get_running_loop().create_future()
+            self._hurry()
+        return await asyncio.shield(future)
+
+    def _take(self, worker: str, items: list[Any]) -> list[str]:
+        stale = []
+        for kind, key, run_id, *payload in items:
+            run = self.runs.get(key)
+            if run is None or run.run_id != run_id or run.worker != worker or key in self.void:
+                stale.append(key)
+            elif kind == "report":
+                self._record(["report", *payload])
+            else:
+                run.end = payload
+                self._hand_over(key, run)
+        if items:
+            self.changed.set()
+        return stale
+
+    async def fetch(self, offset: int, length: int) -> bytes:
+        """Get a piece of the search's data from the driver, for a node that shares no file system with it."""
+        self.sequence += 1
+        number = self.sequence
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.chunks[number] = future
+        self.records.append((number, ["fetch", number, offset, length]))
+        self._hurry()
+        return await future
+
+    # From the driver.
+
+    async def exchange(self, after: int, acknowledged: int) -> dict[str, Any]:
+        """Hand over the records with numbers above ``after``; forget those that are acknowledged."""
+        while self.records and self.records[0][0] <= acknowledged:
+            self.records.popleft()
+        self.handed = after
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _POLL
+        while not self.urgent and (left := end - loop.time()) > 0:
+            self.changed.clear()
+            if self.sequence > after and (wait := INTERVAL) < left:
+                left = wait  # there is something, but nothing that cannot wait a little for more
+                end = min(end, loop.time() + left)
+            try:
+                await asyncio.wait_for(self.changed.wait(), left)
+            except TimeoutError:
+                break
+        self.urgent = False
+        fresh = [record for record in self.records if record[0] > after][:_MAX_RECORDS]
+        if fresh and fresh[-1][0] < self.sequence:
+            self.urgent = True
+        return {"records": fresh, "slots": self._slots()}
+
+    async def obey(self, decisions: list[Any], cancelled: list[str]) -> None:
+        """Pass the driver's decisions on to the reports that wait for them, and void cancelled keys."""
+        for key, index, decision in decisions:
+            future = self.asks.pop((key, index), None)
+            if future is not None and not future.done():
+                future.set_result(decision)
+        for key in cancelled:
+            self._void(key)
+
+    async def chunk(self, number: int, data: bytes) -> None:
+        """Pass a piece of the data on to the worker that asked for it."""
+        future = self.chunks.pop(number, None)
+        if future is not None and not future.done():
+            future.set_result(data)
+
+    # From the scheduler.
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        """Follow the search's own tasks. Must not raise: it runs in the middle of the scheduler's work."""
+        if not isinstance(key, str) or not key.startswith(self.prefix):
+            return
+        if finish == "processing":
+            ts = self.scheduler.tasks[key]
+            # The first death of its worker ends this task, so that the driver, not Dask, starts the trial again: from
+            # its checkpoint, under a new key, and without a second copy of it running somewhere.
+            ts.suspicious = max(ts.suspicious, self.scheduler.allowed_failures)
+            self.runs[key] = _Run(ts.run_id, ts.processing_on.address)
+        elif (run := self.runs.get(key)) is not None:
+            if finish == "memory":
+                run.in_memory = True
+                self._hand_over(key, run)
+            elif finish == "erred" and kwargs.get("exception_text"):
+                self._finish(
+                    key, ["error", key, kwargs["exception_text"], kwargs.get("traceback_text") or "", run.worker]
+                )
+            elif start in ("processing", "memory"):
+                self._finish(key, ["lost", key, run.worker])
+        if finish == "forgotten":
+            self.void.discard(key)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """New slots are news to the driver."""
+        self._hurry()
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
+        """Fewer slots are, too."""
+        self._hurry()
+
+    def _hand_over(self, key: str, run: _Run) -> None:
+        """The end is told when both are known: what the trial said of it, and that its slot is free again."""
+        if run.end is not None and run.in_memory:
+            self._finish(key, ["end", key, *run.end])
+
+    def _finish(self, key: str, record: list[Any]) -> None:
+        self._void(key)
+        self._record(record)
+        self._hurry()
+
+    def _void(self, key: str) -> None:
+        self.runs.pop(key, None)
+        if key in self.scheduler.tasks:
+            self.void.add(key)
+        for ask in [a for a in self.asks if a[0] == key]:
+            future = self.asks.pop(ask)
+            if not future.done():
+                future.set_result("STALE")
+
+    def _record(self, record: list[Any]) -> None:
+        self.sequence += 1
+        self.records.append((self.sequence, record))
+
+    def _hurry(self) -> None:
+        self.urgent = True
+        self.changed.set()
+
+    def _interval(self) -> float:
+        # One message costs the scheduler about 0.15 ms: with many workers each gathers for longer.
+        return max(INTERVAL, 0.002 * len(self.scheduler.workers))
+
+    def _slots(self) -> int:
+        total = 0
+        for ws in self.scheduler.running:
+            slots = ws.nthreads
+            for name, amount in self.resources.items():
+                slots = min(slots, int(ws.resources.get(name, 0) // amount))
+            total += slots
+        return total

@@ -1,0 +1,93 @@
+"""The loop: proposals become trials, events become decisions, and everything is journalled before it is acted upon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dhpo.budget import Budget
+from dhpo.events import (
+    Cancel,
+    Decide,
+    Event,
+    GiveUp,
+    Observe,
+    SearchFinished,
+    SessionOpened,
+    Start,
+    TrialFailed,
+)
+from dhpo.executors.base import Executor
+from dhpo.proposer import Proposer
+from dhpo.study import Study
+
+
+class Log(Protocol):
+    """Where events become durable."""
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Return when the events are safe."""
+
+
+Watcher = Callable[[Sequence[Event], Study], None]
+
+
+async def run(
+    study: Study,
+    proposer: Proposer,
+    executor: Executor,
+    log: Log,
+    budget: Budget,
+    opened: SessionOpened,
+    interrupted: Callable[[], bool] = lambda: False,
+    watchers: Sequence[Watcher] = (),
+) -> str | None:
+    """Run a search until its budget is reached or it is interrupted; return the reason, None when interrupted.
+
+    The executor is open. Trials that still run at the end are left as they are in the journal: the next run of the
+    search starts them again.
+    """
+
+    async def commit(events: Sequence[Event]) -> None:
+        if not events:
+            return
+        await log.append(events)
+        starts: list[Start] = []
+        derived: list[Event] = []
+        for event in events:
+            for command in study.apply(event):
+                match command:
+                    case Start():
+                        starts.append(command)
+                    case Observe():
+                        proposer.observe(command.observation)
+                    case Decide() | Cancel():
+                        executor.obey(command)
+                    case GiveUp():
+                        derived.append(_failed(command, executor.now()))
+        for watch in watchers:
+            watch(events, study)
+        if starts:
+            executor.start(starts)
+        await commit(derived)
+
+    await commit([opened])
+    while not interrupted():
+        now = executor.now()
+        if reason := budget.reached(study, now) or (
+            "the space is exhausted" if proposer.exhausted and not study.n_running else None
+        ):
+            await commit([SearchFinished(round(now, 6), reason)])
+            return reason
+        while (wanted := int(min(executor.free(), budget.room(study)))) > 0 and (
+            proposals := proposer.next(wanted, len(study.trials))
+        ):
+            await commit(study.admit(proposals, round(executor.now(), 6)))
+        left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
+        await commit(await executor.events(left))
+    return None
+
+
+def _failed(command: GiveUp, now: float) -> TrialFailed:
+    now = round(now, 6)
+    return TrialFailed(now, command.trial, command.attempt, command.error, "", now, now, "")

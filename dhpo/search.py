@@ -1,0 +1,283 @@
+"""``Search``: what a user builds and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dhpo import loop
+from dhpo.budget import Budget, parse_duration, parse_goal
+from dhpo.clusters.resolve import check_resources, resolve
+from dhpo.driver import Driver
+from dhpo.errors import SettingError
+from dhpo.executors.base import Executor
+from dhpo.function import UserFunction
+from dhpo.manual import Manual, ManualTrial
+from dhpo.objectives import Objectives
+from dhpo.results import Results
+from dhpo.searchers import resolve as resolve_searcher
+from dhpo.searchers.prior import Prior, fit_prior, rows_from
+from dhpo.session import Session, Setup
+from dhpo.space import HpProblem
+from dhpo.stopping.base import NeverStop, Stopper
+from dhpo.trial import Decision
+from dhpo.worker.job import CallForm, Job
+
+
+class Search:
+    """A search for the best configurations of a run function.
+
+    Args:
+        problem: the search space: an :class:`HpProblem`, a ConfigSpace, or ``{name: value form}``.
+        function: the run function, ``f(config)``, ``f(config, report)`` or ``f(config, report, data)``; it returns a
+            number, one number per objective, a mapping, ``"F_reason"`` or (having reported) nothing, or is a generator
+            that yields reports. None for searches driven by :meth:`ask` and :meth:`tell`.
+        objectives: ``{name: "MAX" | "MIN"}``; one objective named "objective", to be maximised, where none is given.
+        stopper: what stops weak trials, such as :class:`dhpo.Hyperband`.
+        searcher: what proposes configurations: "cbo" (default), "random", "sobol", … or an object.
+        cluster: where trials run: "local" (worker processes on this machine), "serial", "threads", a Dask Client or
+            cluster, a scheduler's address or scheduler file, or an executor.
+        resources: what one trial takes, ``{"num_cpus": 1, "num_gpus": 0}``.
+        data: what the run function gets as ``data``: a mapping of arrays and frames, or a :class:`dhpo.Loader`. It
+            goes to each node once and is mapped read-only there.
+        log_dir: the search's directory, with its journal, ``results.csv`` and the trials' checkpoints. A search that
+            finds its journal there goes on with it. None keeps everything in memory.
+        random_state: the seed.
+        trial_timeout: seconds, or "2h30m", after which a trial that reports is ended as timed out.
+        max_failures: the search is given up when this many trials in a row have failed; None never does.
+        ahead: trials given to the cluster beyond its slots (for trials of milliseconds).
+
+    Raises:
+        dhpo.errors.DhpoError: something of it cannot be used; nothing has been submitted or written then.
+    """
+
+    def __init__(
+        self,
+        problem: HpProblem | Mapping[str, Any] | Any,
+        function: Callable[..., Any] | None = None,
+        *,
+        objectives: Any = None,
+        stopper: Stopper | None = None,
+        searcher: Any = "cbo",
+        cluster: Any = "local",
+        resources: Mapping[str, float] | None = None,
+        data: Any = None,
+        log_dir: str | Path | None = None,
+        random_state: int | None = None,
+        trial_timeout: float | str | None = None,
+        max_failures: int | None = 100,
+        ahead: int = 0,
+    ) -> None:
+        self.problem = problem if isinstance(problem, HpProblem) else HpProblem(problem)
+        if len(self.problem) == 0:
+            raise SettingError("the search space has no hyperparameters: add some with problem.add_hyperparameter(...)")
+        self.objectives = Objectives.parse(objectives)
+        self.stopper = stopper if stopper is not None else NeverStop()
+        self.searcher = resolve_searcher(searcher)
+        self.cluster = cluster
+        self.resources = check_resources(resources)
+        self.directory = None if log_dir is None else Path(log_dir).expanduser().resolve()
+        self.random_state = _check_seed(random_state)
+        self.trial_timeout = parse_duration(trial_timeout, "trial_timeout")
+        self.max_failures = _check_count(max_failures, "max_failures")
+        self.ahead = _check_count(ahead, "ahead", least=0) or 0
+        self._form = None if function is None else CallForm.of(function, has_data=data is not None)
+        self._function = None if function is None else UserFunction(function, data, self.directory)
+        self._session: Session | None = None
+        self._interrupted = False
+        self._manual: Manual | None = None
+        # Whatever does not go together shows now: binding needs no journal.
+        self.stopper.bind(len(self.objectives), max_t=self._max_t(), seed=0)
+        self.searcher.bind(self.problem, self.objectives, seed=0, max_t=None)
+        if function is not None:
+            resolve(cluster, self.resources, self.ahead)
+
+    def run(
+        self,
+        num_trials: int | None = None,
+        time_out: float | str | None = None,
+        *,
+        max_evals: int | None = None,
+        stop_at: Any = None,
+        patience: int | None = None,
+        progress: bool = True,
+        watchers: Sequence[loop.Watcher] = (),
+    ) -> Results:
+        """Run the search until one of the budgets is reached; return what it found.
+
+        Ctrl-C and SIGTERM stop it cleanly. In both cases, and after a crash, running it again with the same
+        ``log_dir`` goes on: finished trials count, those that were running start again.
+
+        Args:
+            num_trials: how many trials the search has in all, failed ones and those of earlier runs included.
+            time_out: seconds, or "2h30m", for this run; trials that run then are left for the next one.
+            max_evals: the same as ``num_trials``.
+            stop_at: end once a report is at least this good: a number, or ``{objective: value}``.
+            patience: end after this many ended trials without an improvement.
+            progress: show a progress bar.
+            watchers: called as ``watcher(events, study)`` after each journalled batch.
+
+        Raises:
+            dhpo.errors.SettingError: a budget is missing or unusable.
+            dhpo.errors.DhpoError: the journal, the run function, the data or the cluster cannot be used.
+            dhpo.errors.ExhaustedFailuresError: too many trials in a row failed.
+        """
+        if self._function is None:
+            raise SettingError("this search has no run function: give Search(problem, function), or use ask and tell")
+        if num_trials is not None and max_evals is not None and num_trials != max_evals:
+            raise SettingError(
+                f"num_trials={num_trials} and max_evals={max_evals} differ: they mean the same, give one"
+            )
+        count = _check_count(num_trials if num_trials is not None else max_evals, "num_trials")
+        seconds = parse_duration(time_out)
+        goal = parse_goal(stop_at, self.objectives)
+        patience = _check_count(patience, "patience")
+        if count is None and seconds is None and goal is None and patience is None:
+            raise SettingError("run() needs an end: give num_trials, time_out, stop_at or patience")
+
+        session = self._open()
+        try:
+            now = session.study.time
+            limit = None if seconds is None else now + seconds
+            run = Driver(
+                session=session,
+                executor=self._executor(),
+                function=self._function,
+                job=self._job(session),
+                budget=Budget(count, limit, goal, patience, self.max_failures),
+                directory=self.directory,
+                progress=progress,
+                watchers=watchers,
+            )
+            self._interrupted = run.run()
+            return self.results
+        finally:
+            if self.directory is not None:
+                self._close()
+
+    def _executor(self) -> Executor:
+        return resolve(self.cluster, self.resources, self.ahead)
+
+    def _job(self, session: Session) -> Job:
+        assert self._form is not None
+        root = None if self.directory is None else str(self.directory / "checkpoints")
+        search_id = session.journal.header.search_id
+        return Job(search_id, self.objectives, self._form, self.stopper.time_attr, root, self.trial_timeout)
+
+    def _max_t(self) -> float | None:
+        """The largest resource, where a constant of the space tells it (``epochs=50``, ``max_t=50``, …)."""
+        attribute = self.stopper.time_attr
+        if attribute is None:
+            return None
+        for name in ("max_t", f"max_{attribute}", f"max_{attribute}s", f"{attribute}s", "epochs", "max_epochs"):
+            value = getattr(self.problem.space.get(name), "value", None)  # what only a constant has
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+                return value
+        return None
+
+    def _open(self) -> Session:
+        if self._session is None:
+            setup = Setup(self.problem, self.objectives, self.stopper, self.searcher, self.random_state, self._max_t())
+            self._session = Session(setup, self.directory)
+        return self._session
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def move_to(self, log_dir: str | Path) -> None:
+        """Keep the search in another directory than the ``log_dir`` that it was made with. For before its first run.
+
+        Raises:
+            SettingError: it has begun, and is kept in memory or is being asked and told.
+        """
+        if self._session is not None:
+            raise SettingError("the search has begun: give log_dir to Search(...), or move it before the first run")
+        self.directory = Path(log_dir).expanduser().resolve()
+        if self._function is not None:
+            self._function.directory = self.directory
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last run was ended by a signal, with work left to do."""
+        return self._interrupted
+
+    @property
+    def results(self) -> Results:
+        """What was found so far."""
+        if self.directory is not None:
+            return Results.load(self.directory)
+        return Results.of(self._open().journal)
+
+    def ask(self, n: int = 1) -> list[ManualTrial]:
+        """Make ``n`` trials to be run by hand; tell their results by :meth:`tell`."""
+        if self._manual is None:
+            self._manual = Manual(self._open())
+        return self._manual.ask(n)
+
+    def tell(
+        self,
+        trial: ManualTrial | int,
+        values: Any = None,
+        *,
+        resource: float | None = None,
+        error: str | None = None,
+    ) -> Decision:
+        """Tell a report (``resource`` given), a result or a failure (``error`` given) of a trial from :meth:`ask`.
+
+        Args:
+            trial: the trial, or its number.
+            values: as the run function reports or returns them.
+            resource: the resource at which a report stands.
+            error: why the trial failed.
+
+        Returns:
+            STOP when the trial is at its end, CONTINUE when it is to go on.
+        """
+        if self._manual is None:
+            self._manual = Manual(self._open())
+        return self._manual.tell(trial, values, resource=resource, error=error)
+
+    def fit_generative_model(
+        self, results: Any, q: float = 0.90, *, directions: Any = None, rename: Mapping[str, str] | None = None
+    ) -> Prior:
+        """Start ahead: let the searcher prefer what was good in an earlier search. To be called before the first run.
+
+        Args:
+            results: a :class:`Results`, a results frame, or the path of a ``results.csv``.
+            q: the quantile of the objective above which a configuration counts as good.
+            directions: the earlier search's objectives, ``{name: "MAX" | "MIN"}``; by default its own where ``results``
+                knows them, otherwise this search's.
+            rename: the earlier search's names of hyperparameters to this one's, where they differ.
+
+        Raises:
+            TransferError: the results cannot be used.
+            SettingError: the searcher uses no prior.
+        """
+        if not hasattr(self.searcher, "prior"):
+            raise SettingError(f"{type(self.searcher).__name__} uses no earlier results: give searcher=CBO()")
+        if directions is None:
+            directions = getattr(results, "objectives", self.objectives)
+        rows, values = rows_from(results)
+        prior = fit_prior(self.problem, rows, values, q=q, directions=Objectives.parse(directions), rename=rename)
+        self.searcher = replace(self.searcher, prior=prior)  # type: ignore[type-var]
+        return prior
+
+
+def _check_count(value: Any, name: str, least: int = 1) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise SettingError(f"{name}={value!r}: give a whole number of at least {least}")
+    return int(value.__index__())
+
+
+def _check_seed(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**63:
+        raise SettingError(f"random_state={value!r}: give a whole number from 0 to 2**63 - 1")
+    return int(value.__index__())

@@ -1,0 +1,158 @@
+"""One driver's hold on a search: its journal opened (and replayed), its study and searcher as of the last event."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dhpo._version import __version__
+from dhpo.errors import ResumeError
+from dhpo.events import Event, Observe, SessionOpened
+from dhpo.journal import FileJournal, Header, Journal, MemoryJournal
+from dhpo.objectives import Objectives
+from dhpo.searchers.base import BoundSearcher, Searcher
+from dhpo.space import HpProblem
+from dhpo.stopping.base import Stopper
+from dhpo.study import Study
+from dhpo.trial import Observation
+
+#: The settings that must not change when a search is resumed, with what a person calls them.
+_FIXED = {"problem": "search space", "objectives": "objectives", "stopper": "stopper"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What defines a search, apart from its run function and where it runs.
+
+    Args:
+        problem: the search space.
+        objectives: what is optimised.
+        stopper: what stops weak trials.
+        searcher: what proposes configurations.
+        seed: seeds everything that is random; None takes one from the system, or the journal's when resumed.
+        max_t: the largest resource, as far as the space tells it.
+    """
+
+    problem: HpProblem
+    objectives: Objectives
+    stopper: Stopper
+    searcher: Searcher
+    seed: int | None
+    max_t: float | None
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """The JSON form, for the journal's header."""
+        return {
+            "problem": self.problem.to_json(),
+            "objectives": self.objectives.as_dict(),
+            "stopper": self.stopper.settings(),
+            "searcher": self.searcher.settings(),
+            "time_attr": self.stopper.time_attr,
+            "seed": seed,
+            "dhpo": __version__,
+        }
+
+
+class Session:
+    """A search's journal, study and searcher, in step with each other.
+
+    Args:
+        setup: what defines the search.
+        directory: where its journal is, or will be; None keeps it in memory.
+
+    Raises:
+        ResumeError: the directory's journal belongs to a search with another space, objectives, stopper or seed.
+        JournalError: the journal cannot be used.
+    """
+
+    def __init__(self, setup: Setup, directory: Path | None) -> None:
+        self.setup = setup
+
+        def header() -> Header:
+            # Journals keep 64-bit integers; a seed of 32 bits is also one for every library.
+            seed = setup.seed if setup.seed is not None else int.from_bytes(os.urandom(4), "big")
+            return Header(uuid.uuid4().hex, time.time(), setup.settings(seed))
+
+        self.journal: Journal = MemoryJournal(header()) if directory is None else FileJournal.open(directory, header)
+        try:
+            self._check(self.journal.header.settings, directory)
+            self.seed = int(self.journal.header.settings["seed"])
+            n_objectives = len(setup.objectives)
+            stopper = setup.stopper.bind(n_objectives, max_t=setup.max_t, seed=self.seed)
+            self.study = Study(setup.objectives, stopper, self.seed)
+            self.searcher: BoundSearcher = setup.searcher.bind(
+                setup.problem, setup.objectives, seed=self.seed, max_t=stopper.max_t
+            )
+            self.resumed = self._replay()
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def _check(self, found: Mapping[str, Any], directory: Path | None) -> None:
+        wanted = self.setup.settings(int(found["seed"]))
+        for key, name in _FIXED.items():
+            if _plain(found.get(key)) != _plain(wanted[key]):
+                raise ResumeError(
+                    f"{directory} holds a search with another {name}:\n"
+                    f"  there: {found.get(key)}\n  here:  {wanted[key]}\n"
+                    "Give another log_dir for a new search, or the same settings to go on with this one."
+                )
+        if self.setup.seed is not None and self.setup.seed != found["seed"]:
+            raise ResumeError(
+                f"{directory} holds a search with random_state={found['seed']}, not {self.setup.seed}: "
+                "leave it out to go on"
+            )
+
+    def _replay(self) -> bool:
+        apply = self.study.apply
+        observations: list[Observation] = []
+        seen = False
+        for batch in self.journal.replay():
+            seen = True
+            for event in batch:
+                for command in apply(event):
+                    if type(command) is Observe:
+                        observations.append(command.observation)
+        if observations:
+            self.searcher.observe(observations)
+        return seen
+
+    def opened(self, now: float) -> SessionOpened:
+        """The event with which this driver goes on."""
+        return SessionOpened(round(now, 6), time.time() - now, os.uname().nodename, os.getpid(), __version__)
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Make events durable, without holding up the event loop while the disk works."""
+        if isinstance(self.journal, MemoryJournal):
+            self.journal.append(events)
+        else:
+            await asyncio.to_thread(self.journal.append, events)
+
+    def commit(self, events: Iterable[Event]) -> list[Any]:
+        """Journal and apply events without a loop, for searches driven by hand; return the commands."""
+        events = list(events)
+        self.journal.append(events)
+        commands: list[Any] = []
+        for event in events:
+            commands.extend(self.study.apply(event))
+        self.searcher.observe([c.observation for c in commands if isinstance(c, Observe)])
+        return commands
+
+    def close(self) -> None:
+        """Let go of the journal."""
+        self.journal.close()
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON would give them back."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

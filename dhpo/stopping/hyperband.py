@@ -1,0 +1,329 @@
+"""Asynchronous successive halving and Hyperband, for one or several objectives.
+
+At each rung (a resource such as 1, 3, 9, 27 epochs) a trial is compared once with all that came to the rung before it,
+and stopped unless it is among the better ones. Nobody waits for anybody, and no decision is revisited: the stopping
+form of ASHA (Li et al. 2018, arXiv 1810.05934; Tiao et al. 2020, arXiv 2003.10865, section 3), which becomes Hyperband
+with several brackets, and MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639) with several objectives.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import floor, isfinite, log
+from numbers import Integral, Real
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dhpo.errors import ReportError, SettingError
+from dhpo.stopping.ranking import BoundRanking, Ranking
+from dhpo.trial import Decision
+
+Array: TypeAlias = NDArray[np.float64]
+
+_MOST_RUNGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperband:
+    """The settings of asynchronous Hyperband.
+
+    **The rule.** With rung levels r_0 < r_1 < … below ``max_t``, the best share q_j = r_j / r_{j+1} (against ``max_t``
+    at the last rung) of a rung goes on. A newcomer is scored (less is better) together with the n trials recorded at
+    the rung; it is stopped if its score is above the q_j-quantile, linearly interpolated, of the n others' scores. The
+    first always goes on, and so does a tie with the quantile. Then it is recorded, whether stopped or not. With one
+    objective the score is the cost.
+
+    **Several objectives.** The score is the place in ``ranking``. By default ("eps_net") that is the non-dominated
+    front, then the place within it in an order spread over the front. Hence a trial that dominates all others is never
+    stopped, nor is one that dominates n - floor(q_j (n - 1)) of them. A non-dominated trial may be stopped where the
+    front is larger than the share that goes on: those go on that cover the front best. Positive affine
+    changes of an objective's scale do not change a decision, nor does the order in which the recorded ones came.
+
+    **Brackets.** A trial of bracket b has its first decision at the level of index b. Brackets are drawn with
+    probabilities in proportion to K / ((K - b) r_b), where K is the number of levels up to and including ``max_t``.
+
+    Args:
+        time_attr: the reported metric that is the resource; any number that grows, not necessarily a whole one.
+        max_t: the resource at which a trial is complete; taken from the space where it is None.
+        grace_period: the first rung level, above 0.
+        reduction_factor: the ratio of consecutive rung levels, above 1.
+        brackets: how many brackets; no more are used than there are levels up to and including ``max_t``.
+        rung_levels: the levels themselves, ascending, between 0 and ``max_t``; replaces ``grace_period`` and
+            ``reduction_factor``.
+        type: "stopping" is the only one.
+        ranking: how several objectives are ranked, see :mod:`dhpo.stopping.ranking`.
+        num_weights: how many weight vectors the scalarised rankings use.
+        rho: the share of the weighted sum in "parego" and "legacy_parego".
+        rung_system_per_bracket: whether each bracket compares its own trials only; otherwise all brackets share the
+            rungs.
+
+    Raises:
+        SettingError: a setting is not usable.
+    """
+
+    time_attr: str = "epoch"
+    max_t: float | None = None
+    grace_period: float = 1
+    reduction_factor: float = 3
+    brackets: int = 1
+    rung_levels: Sequence[float] | None = None
+    type: str = "stopping"
+    ranking: str = "eps_net"
+    num_weights: int = 100
+    rho: float = 0.05
+    rung_system_per_bracket: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.time_attr, str) or not self.time_attr:
+            raise SettingError(f"time_attr={self.time_attr!r}: name the reported metric that grows, such as 'epoch'")
+        if self.type != "stopping":
+            raise SettingError(f"type={self.type!r} is not available: use 'stopping', the only type there is")
+        if isinstance(self.brackets, bool) or not isinstance(self.brackets, int) or self.brackets < 1:
+            raise SettingError(f"brackets={self.brackets!r}: give a whole number of at least 1")
+        self._set("grace_period", _positive("grace_period", self.grace_period))
+        self._set("reduction_factor", _positive("reduction_factor", self.reduction_factor))
+        if self.reduction_factor <= 1:
+            raise SettingError(f"reduction_factor={self.reduction_factor!r}: give a number above 1, such as 3")
+        if self.rung_levels is not None:
+            self._set("rung_levels", _ascending(self.rung_levels))
+        Ranking(self.ranking, self.num_weights, self.rho)
+        if self.max_t is not None:
+            self._set("max_t", _positive("max_t", self.max_t))
+            self._levels(self.max_t)
+
+    def bind(self, n_objectives: int, *, max_t: float | None, seed: int) -> HyperbandState:
+        """Make the empty rungs of one search.
+
+        Args:
+            n_objectives: how many costs each judgement has.
+            max_t: the largest resource as far as the space tells it; the settings' own ``max_t`` goes first.
+            seed: seeds the weights of the scalarised rankings.
+
+        Raises:
+            SettingError: neither the settings nor the space tell ``max_t``, or it does not go with the levels.
+        """
+        limit = max_t if self.max_t is None else self.max_t
+        if limit is None:
+            raise SettingError(
+                "max_t=None, and the space does not tell it either: give Hyperband(max_t=...), the resource "
+                f"({self.time_attr}) at which a trial is complete"
+            )
+        limit = _positive("max_t", limit)
+        ranking = Ranking(self.ranking, self.num_weights, self.rho).bind(n_objectives, seed)
+        return HyperbandState(
+            self._levels(limit), limit, n_objectives, ranking, self.brackets, shared=not self.rung_system_per_bracket
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The JSON form."""
+        levels = None if self.rung_levels is None else list(self.rung_levels)
+        return {"stopper": "Hyperband", **asdict(self), "rung_levels": levels}
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _levels(self, max_t: float) -> tuple[float, ...]:
+        """The levels up to ``max_t``; the last may equal it, and is then no rung but counts for the brackets."""
+        if self.rung_levels is not None:
+            if self.rung_levels[-1] >= max_t:
+                raise SettingError(
+                    f"rung_levels={list(self.rung_levels)} reaches max_t={max_t}: leave out the levels from max_t on, "
+                    "where trials are complete anyway"
+                )
+            return tuple(self.rung_levels)
+        first, factor = self.grace_period, self.reduction_factor
+        if max_t < first:
+            raise SettingError(f"max_t={max_t} is below grace_period={first}: lower grace_period or raise max_t")
+        if log(max_t / first) / log(factor) > _MOST_RUNGS:
+            raise SettingError(f"reduction_factor={factor} makes more than {_MOST_RUNGS} rungs: raise it, to 3 say")
+        levels: list[float] = []
+        while (level := _tidy(first * factor ** len(levels))) <= max_t:
+            levels.append(level)
+        return tuple(levels)
+
+
+class RungView(NamedTuple):
+    """What a rung looks like from outside."""
+
+    bracket: int  # 0 for all where the brackets share the rungs
+    level: float
+    quantile: float  # the share of trials that goes on
+    entered: int
+    stopped: int
+
+
+class HyperbandState:
+    """The rungs of one search. Every answer follows from the calls so far."""
+
+    def __init__(
+        self,
+        levels: tuple[float, ...],
+        max_t: float,
+        n_objectives: int,
+        ranking: BoundRanking,
+        brackets: int,
+        *,
+        shared: bool,
+    ) -> None:
+        self.max_t: float | None = max_t
+        self._n_objectives = n_objectives
+        self._shared = shared
+        n_brackets = min(brackets, len(levels))
+        places = np.arange(n_brackets)
+        shares = len(levels) / ((len(levels) - places) * np.array(levels[:n_brackets], dtype=float))
+        self._probabilities: Array = shares / shares.sum()
+        rungs = [level for level in levels if level < max_t]
+        self._milestones = [tuple(rungs[b:]) for b in places]
+        quantiles = [level / above for level, above in pairwise([*rungs, max_t])]
+        self._rungs = {
+            (int(system), level): _Rung(quantile, n_objectives, ranking)
+            for system in (places[:1] if shared else places)
+            for level, quantile in list(zip(rungs, quantiles, strict=True))[system:]
+        }
+
+    @property
+    def n_brackets(self) -> int:
+        """How many brackets there are."""
+        return len(self._milestones)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """The probability of each bracket."""
+        return tuple(self._probabilities.tolist())
+
+    def bracket(self, rng: np.random.Generator) -> int:
+        """Draw the bracket of a new trial."""
+        return int(rng.choice(self.n_brackets, p=self._probabilities)) if self.n_brackets > 1 else 0
+
+    def milestones(self, bracket: int) -> tuple[float, ...]:
+        """The rung levels of a bracket, ascending."""
+        if not 0 <= bracket < self.n_brackets:
+            raise SettingError(f"bracket={bracket} does not exist: there are {self.n_brackets}, counted from 0")
+        return self._milestones[bracket]
+
+    def judge(self, trial: int, bracket: int, milestone: float, costs: tuple[float, ...]) -> Decision:
+        """Compare a trial with all that came to the rung before it, decide, and record it.
+
+        Args:
+            trial: the trial's number.
+            bracket: its bracket.
+            milestone: the level of the rung, one of :meth:`milestones`.
+            costs: one finite cost for each objective, to be minimised.
+
+        Raises:
+            ReportError: the costs are not finite, or not as many as there are objectives.
+            SettingError: the bracket has no such rung.
+        """
+        if len(costs) != self._n_objectives or not all(map(isfinite, costs)):
+            raise ReportError(
+                f"trial {trial} has the costs {tuple(costs)} at {milestone}: a decision needs {self._n_objectives} "
+                "finite numbers"
+            )
+        return self._rung(bracket, milestone).judge(costs)
+
+    def rungs(self) -> list[RungView]:
+        """All rungs, by bracket and level."""
+        return [RungView(b, level, r.quantile, r.entered, r.stopped) for (b, level), r in self._rungs.items()]
+
+    def costs_at(self, bracket: int, level: float) -> Array:
+        """The costs recorded at a rung, in order of arrival: a copy, (n, m)."""
+        return self._rung(bracket, level).costs.copy()
+
+    def _rung(self, bracket: int, level: float) -> _Rung:
+        if level not in self.milestones(bracket):
+            raise SettingError(f"there is no rung at {level} in bracket {bracket}: it has {self._milestones[bracket]}")
+        return self._rungs[0 if self._shared else bracket, level]
+
+
+class _Rung:
+    """One rung: what was recorded, and the rule."""
+
+    def __init__(self, quantile: float, n_objectives: int, ranking: BoundRanking) -> None:
+        self.quantile = quantile
+        self.entered = 0
+        self.stopped = 0
+        self._ranking = ranking
+        self._buffer: Array = np.empty((16, n_objectives))
+        self._merits: list[float] = []  # the negated scores, ascending; only where they do not depend on the others
+
+    @property
+    def costs(self) -> Array:
+        """What was recorded, in order of arrival."""
+        return self._buffer[: self.entered]
+
+    def judge(self, costs: Sequence[float]) -> Decision:
+        """Score the newcomer against the others, decide, and record it."""
+        others = self.entered
+        if others == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[others] = costs
+        self.entered += 1
+        stop = self._stops_alone() if self._ranking.pointwise else self._stops_among()
+        self.stopped += stop
+        return Decision.STOP if stop else Decision.CONTINUE
+
+    def _stops_alone(self) -> bool:
+        """The rule where scores are fixed: a sorted list serves."""
+        merit = -float(self._ranking.scores(self.costs[-1:])[0])
+        stop = bool(self._merits) and merit < _cutoff(self._merits, self.quantile)
+        insort(self._merits, merit)
+        return stop
+
+    def _stops_among(self) -> bool:
+        """The rule where the scores of all depend on all: only the places around the cutoff have to be exact."""
+        others = self.entered - 1
+        if not others:
+            return False
+        lower = floor(_position(others, self.quantile))
+        window = (max(others - 2 - lower, 0), others - lower)
+        merits = -self._ranking.scores(self.costs, window)
+        return bool(merits[-1] < _cutoff(np.sort(merits[:-1]), self.quantile))
+
+
+def _position(n: int, quantile: float) -> float:
+    """Where the cutoff lies among ``n`` merits in ascending order: of ``np.percentile(merits, (1 - q) * 100)``."""
+    return (n - 1) * ((1 - quantile) * 100 / 100)
+
+
+def _cutoff(merits: Sequence[float] | Array, quantile: float) -> float:
+    """``np.percentile(merits, (1 - q) * 100)`` to the last bit, for merits in ascending order, without its overhead."""
+    position = _position(len(merits), quantile)
+    lower = floor(position)
+    share = position - lower
+    below, above = float(merits[lower]), float(merits[min(lower + 1, len(merits) - 1)])
+    gap = above - below
+    if not isfinite(gap):  # two large numbers of opposite sign
+        return below * (1 - share) + above * share
+    return above - gap * (1 - share) if share >= 0.5 else below + gap * share
+
+
+def _tidy(level: float) -> float:
+    """A level without the rounding of its computation: 0.1 * 3 is 0.3, and whole numbers are ints."""
+    return level if isinstance(level, int) else _plain(float(f"{level:.12g}"))
+
+
+def _plain(value: float) -> float:
+    """An int where it is one."""
+    return int(value) if value.is_integer() else value
+
+
+def _positive(name: str, value: Any) -> float:
+    """Read a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value) or value <= 0:
+        raise SettingError(f"{name}={value!r}: give a finite number above 0")
+    return int(value) if isinstance(value, Integral) else _plain(float(value))
+
+
+def _ascending(levels: Any) -> tuple[float, ...]:
+    """Read rung levels."""
+    if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
+        raise SettingError(f"rung_levels={levels!r}: give ascending numbers such as [1, 3, 9], or None")
+    numbers = tuple(_positive("a level of rung_levels", level) for level in levels)
+    if any(left >= right for left, right in pairwise(numbers)):
+        raise SettingError(f"rung_levels={list(levels)} does not ascend strictly: give numbers such as [1, 3, 9]")
+    return numbers

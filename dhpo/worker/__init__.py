@@ -1,0 +1,1 @@
+"""What runs beside the user's function on a worker, and how function and data get there."""

@@ -1,0 +1,151 @@
+"""``report``: what a run function calls to tell how it gets on, and to learn whether to go on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from dhpo.errors import AbandonedTrial, ReportError, StopTrial
+from dhpo.events import Start
+from dhpo.trial import Configuration, Decision
+from dhpo.worker.job import Job
+from dhpo.worker.values import check_objectives, plain
+
+
+class Record(NamedTuple):
+    """One report on its way from a trial to the driver."""
+
+    trial: int
+    attempt: int
+    index: int  # type: ignore[assignment]
+    resource: float
+    values: dict[str, Any]
+
+
+class Channel(Protocol):
+    """How a trial's records reach the driver."""
+
+    def send(self, record: Record) -> None:
+        """Pass a report on, at leisure. Raises AbandonedTrial where this run of the trial no longer counts."""
+
+    def ask(self, record: Record) -> Decision:
+        """Pass a report on at once and wait for the decision. Raises AbandonedTrial as :meth:`send` does."""
+
+
+class TrialTimeout(StopTrial):
+    """Raised by ``report`` when the trial has run longer than it may."""
+
+
+class Reporter:
+    """The ``report`` argument of a run function.
+
+    Call it with keyword arguments, ``report(epoch=3, accuracy=0.9)``, or with one mapping: every objective and the
+    search's ``time_attr`` must be there, anything else is kept in the training history. It returns at once, except at
+    a rung, where it waits for the decision; when the trial is to end, it raises :class:`dhpo.errors.StopTrial`.
+    """
+
+    def __init__(self, job: Job, start: Start, channel: Channel, config: Configuration) -> None:
+        self.config = config
+        self.trial = start.trial
+        self.attempt = start.attempt
+        self.index = 0
+        self.resource = 0.0  # of the last report
+        self.failure: ReportError | None = None
+        self.ended = False
+        self.stopped = False  # by a decision at a rung
+        self._job = job
+        self._channel = channel
+        self._milestones = list(reversed(start.milestones))
+        self._max_t = start.max_t
+        self._began = time.monotonic()
+        self._checkpoint_dir: Path | None = None
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """This trial's own folder for checkpoints: the same one when the trial is started again. Made on first use."""
+        if self._checkpoint_dir is None:
+            if self._job.checkpoint_root is None:
+                self._checkpoint_dir = Path(tempfile.mkdtemp(prefix=f"dhpo-trial-{self.trial}-"))
+            else:
+                self._checkpoint_dir = Path(self._job.checkpoint_root) / f"trial-{self.trial}"
+                self._checkpoint_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._checkpoint_dir
+
+    @property
+    def temporary_dir(self) -> Path | None:
+        """The checkpoint folder, if it was made and is not kept beyond this run of the trial."""
+        return self._checkpoint_dir if self._job.checkpoint_root is None else None
+
+    def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Report values.
+
+        Raises:
+            ReportError: an objective or the ``time_attr`` is missing or unusable: the trial fails.
+            StopTrial: the trial is to end now. Let it pass, after saving what should be saved.
+        """
+        if self.ended:
+            raise StopTrial
+        if self.failure is not None:
+            raise self.failure
+        try:
+            record = self._record({**values, **more} if values is not None else more)
+        except ReportError as error:
+            self.failure = error
+            raise
+        self._pass_on(record)
+
+    def _record(self, values: Mapping[str, Any]) -> Record:
+        flat = {str(name): plain(value, str(name)) for name, value in values.items()}
+        check_objectives(flat, self._job.objectives, "report()")
+        index = self.index + 1
+        time_attr = self._job.time_attr
+        if time_attr is None:
+            resource: float = index
+        elif time_attr not in flat:
+            raise ReportError(f"report() lacks {time_attr!r}, the time_attr; it has {list(flat)}")
+        else:
+            resource = flat[time_attr]
+        if not isinstance(resource, int | float) or isinstance(resource, bool) or not 0 < resource < float("inf"):
+            raise ReportError(f"report() has {time_attr}={resource!r}: the resource must be a positive number")
+        if resource <= self.resource:
+            raise ReportError(
+                f"report() has {time_attr}={resource!r} after {self.resource!r}: "
+                "the resource must grow from report to report"
+            )
+        return Record(self.trial, self.attempt, index, resource, flat)
+
+    def _pass_on(self, record: Record) -> None:
+        self.index, self.resource = record.index, record.resource
+        try:
+            if self._max_t is not None and record.resource >= self._max_t:
+                self._channel.send(record)
+                raise StopTrial  # complete: nothing is left to decide
+            if self._milestones and record.resource >= self._milestones[-1]:
+                while self._milestones and record.resource >= self._milestones[-1]:
+                    self._milestones.pop()
+                if self._channel.ask(record) is Decision.STOP:
+                    self.stopped = True
+                    raise StopTrial
+            else:
+                self._channel.send(record)
+            limit = self._job.trial_timeout
+            if limit is not None and time.monotonic() - self._began > limit:
+                raise TrialTimeout
+        except StopTrial:
+            self.ended = True
+            raise
+
+    def __repr__(self) -> str:
+        return f"<report of trial {self.trial}, attempt {self.attempt}, at resource {self.resource:g}>"
+
+
+def worker_name() -> str:
+    """How this process is named where nothing better is known."""
+    return f"{os.uname().nodename}-{os.getpid()}"
+
+
+__all__ = ["AbandonedTrial", "Channel", "Record", "Reporter", "TrialTimeout", "worker_name"]
