@@ -36,10 +36,8 @@ def noop(config):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
-        search = Search(
-            HpProblem({{"x": (0.0, 1.0)}}), noop, cluster={cluster}, searcher={searcher!r}, log_dir=directory + "/search"
-        )
-        search.run(10, progress=False)
+        problem = HpProblem({{"x": (0.0, 1.0)}})
+        Search(problem, noop, cluster={cluster}, searcher={searcher!r}, log_dir=directory).run(10, progress=False)
 """
 
 LOCAL = {"imports": "from dhpo.clusters.local import Local", "cluster": "Local(2)"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -20,7 +21,8 @@ from dhpo.events import KINDS, TAGS, Event, TrialCompleted
 _MARK = "__dhpo__"
 _MARK_BYTES = _MARK.encode()
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS  # refused: they would come back as text
-_MAKERS = {tag: kind._make for tag, kind in KINDS.items()}
+#: What makes an event of its row, tag included, and the length of that row: half the time of a named tuple's ``_make``.
+_MAKERS = {tag: (partial(tuple.__new__, kind), len(kind._fields) + 1) for tag, kind in KINDS.items()}
 
 
 def encode(events: Sequence[Event]) -> bytes:
@@ -50,11 +52,16 @@ def decode(body: bytes) -> list[Event]:
     rows = orjson.loads(body)
     if _MARK_BYTES in body:
         rows = _restored(rows)
-    makers = _MAKERS
+    events: list[Event] = []
     try:
-        return [makers[row[0]](row[1:]) for row in rows]
+        for row in rows:
+            make, length = _MAKERS[row[0]]
+            if len(row) != length:
+                raise ValueError(f"not a list of events: {row[0]!r} with {len(row) - 1} fields")
+            events.append(make(row[1:]))
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a list of events: {error!r}") from error
+    return events
 
 
 def encode_value(value: Any) -> bytes:

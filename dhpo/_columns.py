@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from ConfigSpace.hyperparameters import CategoricalHyperparameter, Constant, Hyperparameter
 
+from dhpo._configspace import CategoricalHyperparameter, Constant, Hyperparameter
 from dhpo._space_values import FLOATS, INTEGERS, PRIORS, is_number, plain
 from dhpo.errors import SpaceError
 

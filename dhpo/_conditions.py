@@ -12,20 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import ConfigSpace as cs
 import numpy as np
 import numpy.typing as npt
-from ConfigSpace.forbidden import (
-    ForbiddenGreaterThanClause,
-    ForbiddenGreaterThanEqualsClause,
-    ForbiddenGreaterThanEqualsRelation,
-    ForbiddenLessThanClause,
-    ForbiddenLessThanEqualsClause,
-    ForbiddenLessThanEqualsRelation,
-    ForbiddenOrConjunction,
-)
 
 from dhpo._columns import Column, Floats
+from dhpo._configspace import cs, forbidden
 from dhpo.errors import SpaceError
 
 Mask = npt.NDArray[np.bool_]
@@ -37,21 +28,21 @@ _COMPARISONS: dict[type, Operator] = {
     cs.LessThanCondition: operator.lt,
     cs.GreaterThanCondition: operator.gt,
     cs.ForbiddenEqualsClause: operator.eq,
-    ForbiddenLessThanClause: operator.lt,
-    ForbiddenLessThanEqualsClause: operator.le,
-    ForbiddenGreaterThanClause: operator.gt,
-    ForbiddenGreaterThanEqualsClause: operator.ge,
+    forbidden.ForbiddenLessThanClause: operator.lt,
+    forbidden.ForbiddenLessThanEqualsClause: operator.le,
+    forbidden.ForbiddenGreaterThanClause: operator.gt,
+    forbidden.ForbiddenGreaterThanEqualsClause: operator.ge,
 }
 _MEMBERSHIPS = (cs.InCondition, cs.ForbiddenInClause)
 _RELATIONS: dict[type, Operator] = {
     cs.ForbiddenEqualsRelation: operator.eq,
     cs.ForbiddenLessThanRelation: operator.lt,
-    ForbiddenLessThanEqualsRelation: operator.le,
+    forbidden.ForbiddenLessThanEqualsRelation: operator.le,
     cs.ForbiddenGreaterThanRelation: operator.gt,
-    ForbiddenGreaterThanEqualsRelation: operator.ge,
+    forbidden.ForbiddenGreaterThanEqualsRelation: operator.ge,
 }
 _ALL = (cs.AndConjunction, cs.ForbiddenAndConjunction)
-_ANY = (cs.OrConjunction, ForbiddenOrConjunction)
+_ANY = (cs.OrConjunction, forbidden.ForbiddenOrConjunction)
 
 
 class Predicate(Protocol):

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import time
 import zlib
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from dhpo.errors import JournalError, JournalLockedError
 _BLOCK = 1 << 16
 _LOCKS_UNSUPPORTED = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+#: Seconds after which a held lock is tried again: who only asks whether there is a driver holds it for an instant.
+_PAUSES = (0.01, 0.05, 0.1)
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ def open_file(path: Path) -> int:
 def lock(descriptor: int, path: Path) -> None:
     """Make sure that no other process writes to the file. Closing the descriptor releases it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(descriptor)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise JournalLockedError(
@@ -65,6 +69,14 @@ def lock(descriptor: int, path: Path) -> None:
             path.parent,
             error.strerror,
         )
+
+
+def _flock(descriptor: int) -> None:
+    for pause in _PAUSES:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(pause)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def sync_directory(directory: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ConfigSpace import ConfigurationSpace
 
+from dhpo._configspace import ConfigurationSpace
 from dhpo.errors import SpaceError
 
 _LISTS = ("choices", "sequence", "values")  # keys that hold a list of values

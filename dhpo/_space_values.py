@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ConfigSpace.hyperparameters import (
+
+from dhpo._configspace import (
     BetaFloatHyperparameter,
     BetaIntegerHyperparameter,
     CategoricalHyperparameter,
@@ -20,7 +21,6 @@ from ConfigSpace.hyperparameters import (
     UniformFloatHyperparameter,
     UniformIntegerHyperparameter,
 )
-
 from dhpo.errors import SpaceError
 
 FLOATS = (UniformFloatHyperparameter, NormalFloatHyperparameter, BetaFloatHyperparameter)

@@ -6,9 +6,9 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Driver:
         Raises:
             ExhaustedFailuresError: too many trials in a row failed.
         """
-        _run_in_loop(self._main())
+        _run_in_loop(self._main(), self.stop)
         study = self.session.study
         if self.budget.exhausted_failures(study):
             raise ExhaustedFailuresError(
@@ -53,19 +53,26 @@ class Driver:
             )
         return self.interrupted
 
+    def stop(self) -> None:
+        """End the run cleanly, before its time. May be called from any thread."""
+        self.interrupted = True
+        self.executor.wake()
+
     async def _main(self) -> None:
         session, executor, study = self.session, self.executor, self.session.study
         study.aim(self.budget.goal)
-        if self.budget.reached(study, study.time) is not None:
+        # A run begins with no failures behind it: what failed may have been mended.
+        if replace(self.budget, max_failures=None).reached(study, study.time) is not None:
             return
         proposer = Proposer(session.searcher, executor.wake, executor.searcher_place)
         try:
-            await executor.open(self.job, self.function, study.time)
-            with self._signals(), self._followers() as watchers:
-                opened = session.opened(executor.now())
-                await loop.run(
-                    study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
-                )
+            with self._signals():
+                await executor.open(self.job, self.function, study.time)
+                with self._followers() as watchers:
+                    opened = session.opened(executor.now())
+                    await loop.run(
+                        study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
+                    )
         finally:
             proposer.close()
             await executor.close()
@@ -104,8 +111,7 @@ class Driver:
         previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def stop() -> None:
-            self.interrupted = True
-            self.executor.wake()
+            self.stop()
             running.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -119,7 +125,7 @@ class Driver:
                 signal.signal(number, handler)
 
 
-def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
+def _run_in_loop(main: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
     """Run a coroutine to its end, also where an event loop is running already, as in a notebook."""
     try:
         asyncio.get_running_loop()
@@ -136,6 +142,10 @@ def _run_in_loop(main: Coroutine[Any, Any, None]) -> None:
 
     thread = threading.Thread(target=target, name="dhpo-loop")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except KeyboardInterrupt:  # a notebook's stop button
+        stop()
+        thread.join()
     if errors:
         raise errors[0]

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ConfigSpace import ConfigurationSpace
 
 from dhpo._columns import ABSENT, Column, Floats, make_column
 from dhpo._conditions import Mask, Predicate, activation_order, compile_clause
+from dhpo._configspace import ConfigurationSpace
 from dhpo.errors import SpaceError
 from dhpo.trial import Configuration
 

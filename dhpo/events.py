@@ -91,7 +91,7 @@ class WorkerLost(NamedTuple):
     time: float
     trial: int
     attempt: int
-    worker: str
+    worker: str  # empty where it left as it was told to, which is not held against the trial
 
 
 class SearchFinished(NamedTuple):
@@ -166,4 +166,12 @@ class GiveUp(NamedTuple):
     error: str
 
 
-Command: TypeAlias = Start | Decide | Cancel | Observe | GiveUp
+class Conclude(NamedTuple):
+    """Journal this trial as completed: it had reported all that it was to report, and only its end was lost."""
+
+    trial: int
+    attempt: int
+    stopped: bool  # by a decision, else at ``max_t``
+
+
+Command: TypeAlias = Start | Decide | Cancel | Observe | GiveUp | Conclude

@@ -22,7 +22,7 @@ class UserFunction:
     """
 
     def __init__(self, function: Callable[..., Any], data: Any, directory: Path | None) -> None:
-        self._function = function
+        self._function: Callable[..., Any] | None = function
         self._data = data
         self.directory = directory
         self._packed: Packed | None = None
@@ -32,21 +32,23 @@ class UserFunction:
         if self._packed is not None:
             from dhpo.worker.mount import mount
 
-            mounted = mount(self._packed.package)
+            mounted = mount(self._packed.package, self._packed.read)
             return mounted.function, mounted.data
+        assert self._function is not None
         data = self._data.load() if isinstance(self._data, Loader) else self._data
         return self._function, data
 
     def packed(self) -> Packed:
-        """Pack the two, once. What the driver held of the data is let go."""
+        """Pack the two, once. The driver lets go of them, and so of large arrays that the function closes over."""
         if self._packed is None:
             from dhpo.worker.package import pack
 
             self._packed = pack(self._function, self._data, directory=self.directory)
-            self._data = None
+            self._function = self._data = None
+        self._packed.show()
         return self._packed
 
-    def close(self) -> None:
-        """Remove the package's file."""
+    def rest(self) -> None:
+        """Leave nothing in the search's directory until the next run."""
         if self._packed is not None:
-            self._packed.close()
+            self._packed.hide()

@@ -8,6 +8,7 @@ from typing import Protocol
 from dhpo.budget import Budget
 from dhpo.events import (
     Cancel,
+    Conclude,
     Decide,
     Event,
     GiveUp,
@@ -15,11 +16,10 @@ from dhpo.events import (
     SearchFinished,
     SessionOpened,
     Start,
-    TrialFailed,
 )
 from dhpo.executors.base import Executor
 from dhpo.proposer import Proposer
-from dhpo.study import Study
+from dhpo.study import Study, follow_up
 
 
 class Log(Protocol):
@@ -63,8 +63,8 @@ async def run(
                         proposer.observe(command.observation)
                     case Decide() | Cancel():
                         executor.obey(command)
-                    case GiveUp():
-                        derived.append(_failed(command, executor.now()))
+                    case GiveUp() | Conclude():
+                        derived.append(follow_up(command, round(executor.now(), 6)))
         for watch in watchers:
             watch(events, study)
         if starts:
@@ -83,11 +83,7 @@ async def run(
             proposals := proposer.next(wanted, len(study.trials))
         ):
             await commit(study.admit(proposals, round(executor.now(), 6)))
-        left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
-        await commit(await executor.events(left))
+        if study.n_running or not proposer.exhausted:  # else nothing would ever come
+            left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
+            await commit(await executor.events(left))
     return None
-
-
-def _failed(command: GiveUp, now: float) -> TrialFailed:
-    now = round(now, 6)
-    return TrialFailed(now, command.trial, command.attempt, command.error, "", now, now, "")

@@ -30,6 +30,10 @@ class Direction(StrEnum):
         raise ObjectiveError(f"objective {name!r} has the direction {value!r}: write 'MAX' or 'MIN'")
 
 
+# An enum's member is slow to look up, and a resumed search asks for it millions of times.
+_MAX = Direction.MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """One objective: the name under which it is reported, and its direction."""
@@ -103,9 +107,13 @@ class Objectives:
         costs = []
         for objective in self.items:
             value = values.get(objective.name)
-            if not isinstance(value, int | float) or not isfinite(value):
+            if type(value) is not float:  # a resumed search looks at millions of floats
+                if not isinstance(value, int | float):
+                    return None
+                value = float(value)
+            if not isfinite(value):
                 return None
-            costs.append(-float(value) if objective.direction is Direction.MAX else float(value))
+            costs.append(-value if objective.direction is _MAX else value)
         return tuple(costs)
 
     def values(self, costs: Sequence[float]) -> dict[str, float]:

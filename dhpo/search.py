@@ -14,6 +14,7 @@ from dhpo.driver import Driver
 from dhpo.errors import SettingError
 from dhpo.executors.base import Executor
 from dhpo.function import UserFunction
+from dhpo.journal import Journal
 from dhpo.manual import Manual, ManualTrial
 from dhpo.objectives import Objectives
 from dhpo.results import Results
@@ -86,6 +87,7 @@ class Search:
         self._form = None if function is None else CallForm.of(function, has_data=data is not None)
         self._function = None if function is None else UserFunction(function, data, self.directory)
         self._session: Session | None = None
+        self._memory: Journal | None = None  # what is kept between runs where there is no directory
         self._interrupted = False
         self._manual: Manual | None = None
         # Whatever does not go together shows now: binding needs no journal.
@@ -154,8 +156,8 @@ class Search:
             self._interrupted = run.run()
             return self.results
         finally:
-            if self.directory is not None:
-                self._close()
+            self._function.rest()
+            self.close()  # the journal has it all, and the next run folds it again
 
     def _executor(self) -> Executor:
         return resolve(self.cluster, self.resources, self.ahead)
@@ -180,13 +182,16 @@ class Search:
     def _open(self) -> Session:
         if self._session is None:
             setup = Setup(self.problem, self.objectives, self.stopper, self.searcher, self.random_state, self._max_t())
-            self._session = Session(setup, self.directory)
+            self._session = Session(setup, self.directory, self._memory)
+            if self.directory is None:
+                self._memory = self._session.journal
         return self._session
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Let go of the directory, which :meth:`ask` and :meth:`tell` hold; whatever comes next opens it again."""
         if self._session is not None:
             self._session.close()
-            self._session = None
+            self._session = self._manual = None
 
     def move_to(self, log_dir: str | Path) -> None:
         """Keep the search in another directory than the ``log_dir`` that it was made with. For before its first run.
@@ -210,7 +215,7 @@ class Search:
         """What was found so far."""
         if self.directory is not None:
             return Results.load(self.directory)
-        return Results.of(self._open().journal)
+        return Results.of(self._memory or self._open().journal)
 
     def ask(self, n: int = 1) -> list[ManualTrial]:
         """Make ``n`` trials to be run by hand; tell their results by :meth:`tell`."""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dhpo._version import __version__
 from dhpo.errors import ResumeError
-from dhpo.events import Event, Observe, SessionOpened
+from dhpo.events import Conclude, Event, GiveUp, Observe, SessionOpened, TrialProposed
 from dhpo.journal import FileJournal, Header, Journal, MemoryJournal
 from dhpo.objectives import Objectives
 from dhpo.searchers.base import BoundSearcher, Searcher
 from dhpo.space import HpProblem
 from dhpo.stopping.base import Stopper
-from dhpo.study import Study
+from dhpo.study import Study, follow_up
 from dhpo.trial import Observation
 
 #: The settings that must not change when a search is resumed, with what a person calls them.
@@ -65,13 +68,14 @@ class Session:
     Args:
         setup: what defines the search.
         directory: where its journal is, or will be; None keeps it in memory.
+        journal: the journal in memory of an earlier session, to go on with.
 
     Raises:
         ResumeError: the directory's journal belongs to a search with another space, objectives, stopper or seed.
         JournalError: the journal cannot be used.
     """
 
-    def __init__(self, setup: Setup, directory: Path | None) -> None:
+    def __init__(self, setup: Setup, directory: Path | None, journal: Journal | None = None) -> None:
         self.setup = setup
 
         def header() -> Header:
@@ -79,7 +83,10 @@ class Session:
             seed = setup.seed if setup.seed is not None else int.from_bytes(os.urandom(4), "big")
             return Header(uuid.uuid4().hex, time.time(), setup.settings(seed))
 
-        self.journal: Journal = MemoryJournal(header()) if directory is None else FileJournal.open(directory, header)
+        if journal is None:
+            journal = MemoryJournal(header()) if directory is None else FileJournal.open(directory, header)
+        self.journal = journal
+        weakref.finalize(self, journal.close)  # a search that is forgotten holds no lock
         try:
             self._check(self.journal.header.settings, directory)
             self.seed = int(self.journal.header.settings["seed"])
@@ -89,7 +96,8 @@ class Session:
             self.searcher: BoundSearcher = setup.searcher.bind(
                 setup.problem, setup.objectives, seed=self.seed, max_t=stopper.max_t
             )
-            self.resumed = self._replay()
+            with _collector_at_rest():
+                self._replay()
         except BaseException:
             self.journal.close()
             raise
@@ -109,19 +117,18 @@ class Session:
                 "leave it out to go on"
             )
 
-    def _replay(self) -> bool:
+    def _replay(self) -> None:
         apply = self.study.apply
         observations: list[Observation] = []
-        seen = False
         for batch in self.journal.replay():
-            seen = True
             for event in batch:
+                if type(event) is TrialProposed and any(type(v) is list for v in event.config.values()):
+                    event = event._replace(config={name: _as_choice(v) for name, v in event.config.items()})
                 for command in apply(event):
                     if type(command) is Observe:
                         observations.append(command.observation)
         if observations:
             self.searcher.observe(observations)
-        return seen
 
     def opened(self, now: float) -> SessionOpened:
         """The event with which this driver goes on."""
@@ -137,16 +144,36 @@ class Session:
     def commit(self, events: Iterable[Event]) -> list[Any]:
         """Journal and apply events without a loop, for searches driven by hand; return the commands."""
         events = list(events)
-        self.journal.append(events)
         commands: list[Any] = []
-        for event in events:
-            commands.extend(self.study.apply(event))
+        while events:
+            self.journal.append(events)
+            fresh = [command for event in events for command in self.study.apply(event)]
+            time = events[-1].time
+            events = [follow_up(command, time) for command in fresh if isinstance(command, GiveUp | Conclude)]
+            commands += fresh
         self.searcher.observe([c.observation for c in commands if isinstance(c, Observe)])
         return commands
 
     def close(self) -> None:
         """Let go of the journal."""
         self.journal.close()
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Spare the garbage collector millions of values that hold no cycles: it would take a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _as_choice(value: Any) -> Any:
+    """A configuration's value as the space has it: JSON has made lists of its tuples."""
+    return tuple(_as_choice(item) for item in value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 import numpy as np
-from ConfigSpace import ConfigurationSpace
-from ConfigSpace.hyperparameters import Hyperparameter
 
 from dhpo._columns import ChoiceColumn
+from dhpo._configspace import ConfigurationSpace, Hyperparameter
 from dhpo._space_json import space_from_json, space_to_json
 from dhpo._space_values import check_hyperparameter, to_hyperparameter
 from dhpo.encoding import Constraint, Encoding, constraint_name

@@ -9,6 +9,7 @@ import numpy as np
 
 from dhpo.events import (
     Command,
+    Conclude,
     Decide,
     Event,
     GiveUp,
@@ -27,10 +28,13 @@ from dhpo.objectives import Objectives
 from dhpo.stopping.base import BoundStopper
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
-#: A trial is given up when this many distinct workers have died with it.
+#: A trial is given up when this many distinct workers have died with it …
 MAX_LOST_WORKERS = 3
+#: … or workers this many times, where a worker that is started again keeps its name.
+MAX_LOSSES = 10
 
 _NEVER = float("inf")
+_RUNNING = Status.RUNNING  # an enum's member is slow to look up, and a resumed search asks for it millions of times
 
 
 class TrialState:
@@ -52,7 +56,7 @@ class TrialState:
         self.costs: tuple[float, ...] | None = None
         self.next_milestone = next_milestone
         self.stopping = False  # the stopper has decided to end it
-        self.lost_workers: tuple[str, ...] = ()
+        self.lost_workers: tuple[str, ...] = ()  # one for each loss
 
     def restart(self) -> None:
         """Begin the next attempt."""
@@ -65,6 +69,7 @@ class Front:
 
     def __init__(self, n_objectives: int) -> None:
         self.costs = np.empty((0, n_objectives))
+        self.lowest = _NEVER  # cost of a single objective
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -72,8 +77,9 @@ class Front:
     def add(self, costs: tuple[float, ...]) -> bool:
         """Take a point in; False where another is at least as good in all objectives."""
         if len(costs) == 1:
-            if len(self.costs) and self.costs[0, 0] <= costs[0]:
+            if self.lowest <= costs[0]:
                 return False
+            self.lowest = costs[0]
             self.costs = np.array([costs])
             return True
         if (self.costs <= costs).all(axis=1).any():
@@ -167,13 +173,20 @@ class Study:
         due = tuple(m for m in self.milestones(trial.bracket) if m >= trial.next_milestone)
         return Start(trial.number, trial.attempt, trial.config, due, self.stopper.max_t)
 
+    def _again(self, trial: TrialState) -> Command:
+        """Start a trial's next attempt, unless nothing is left to do in it: its last report was its last one."""
+        max_t = self.stopper.max_t
+        if trial.stopping or (max_t is not None and trial.resource is not None and trial.resource >= max_t):
+            return Conclude(trial.number, trial.attempt, trial.stopping)
+        return self._start(trial)
+
     def _opened(self, event: SessionOpened) -> list[Command]:
         self.finished = None
         self.failures_in_a_row = 0
         commands: list[Command] = []
         for trial in self.running():
             trial.restart()
-            commands.append(self._start(trial))
+            commands.append(self._again(trial))
         return commands
 
     def _ended(self, event: SearchFinished) -> list[Command]:
@@ -181,6 +194,8 @@ class Study:
         return []
 
     def _proposed(self, event: TrialProposed) -> list[Command]:
+        if event.trial < len(self.trials):  # a copy
+            return []
         milestones = self.milestones(event.bracket)
         trial = TrialState(event.trial, event.config, event.bracket, milestones[0] if milestones else _NEVER)
         self.trials.append(trial)
@@ -190,7 +205,7 @@ class Study:
     def _current(self, number: int, attempt: int) -> TrialState | None:
         """The trial, if it runs and this is its attempt; events of anything else no longer count."""
         trial = self.trials[number] if 0 <= number < len(self.trials) else None
-        if trial is None or trial.status is not Status.RUNNING or trial.attempt != attempt:
+        if trial is None or trial.status is not _RUNNING or trial.attempt != attempt:
             return None
         return trial
 
@@ -206,7 +221,8 @@ class Study:
         trial.resource = resource
         trial.costs = costs
         if len(costs) == 1:
-            self._improve(costs)
+            if costs[0] < self.front.lowest:
+                self._improve(costs)
         elif self.goal is not None and all(c <= g for c, g in zip(costs, self.goal, strict=True)):
             self.goal_met = True
         if resource < trial.next_milestone:
@@ -262,13 +278,15 @@ class Study:
         trial = self._current(event.trial, event.attempt)
         if trial is None:
             return []
-        if event.worker not in trial.lost_workers:
+        if event.worker:
             trial.lost_workers = (*trial.lost_workers, event.worker)
         trial.restart()
-        if len(trial.lost_workers) >= MAX_LOST_WORKERS:
-            error = f"WorkerLost: {len(trial.lost_workers)} workers died while they ran this trial"
+        again = self._again(trial)
+        losses, distinct = len(trial.lost_workers), len(set(trial.lost_workers))
+        if isinstance(again, Start) and (distinct >= MAX_LOST_WORKERS or losses >= MAX_LOSSES):
+            error = f"WorkerLost: {losses} workers died while they ran this trial"
             return [GiveUp(trial.number, trial.attempt, error)]
-        return [self._start(trial)]
+        return [again]
 
     def _end(self, trial: TrialState, status: Status) -> None:
         trial.status = status
@@ -284,3 +302,10 @@ class Study:
             self.goal_met = True
         if self.front.add(costs):
             self.n_ended_at_improvement = self.n_ended
+
+
+def follow_up(command: GiveUp | Conclude, time: float) -> TrialFailed | TrialCompleted:
+    """The event that a command asks to have journalled."""
+    if isinstance(command, GiveUp):
+        return TrialFailed(time, command.trial, command.attempt, command.error, "", time, time, "")
+    return TrialCompleted(time, command.trial, command.attempt, None, {}, command.stopped, time, time, "")

@@ -16,10 +16,11 @@ def main() -> None:
     from dhpo.cli.app import app
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
+    wants_traceback = "--traceback" in sys.argv  # before the command or behind it; a loaded file changes sys.argv
     try:
         app(args=arguments, prog_name="dhpo")
     except (DhpoError, OSError) as error:
-        if len(arguments) < len(sys.argv) - 1:
+        if wants_traceback:
             raise
         print(f"dhpo: {error}", file=sys.stderr)
         sys.exit(1)

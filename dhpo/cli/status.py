@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ class SearchStatus:
 
     @property
     def progress(self) -> str:
-        """Such as "12 of 40 trials"."""
-        return f"{self.ended} trials" if self.num_trials is None else f"{self.ended} of {self.num_trials} trials"
+        """How many trials of how many have ended, such as "12 of 40"."""
+        return str(self.ended) if self.num_trials is None else f"{self.ended} of {self.num_trials}"
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -153,7 +153,7 @@ class _LastRun:
     finished: str | None = None
     n_ended: int = 0
     last_time: float = 0.0
-    last_error: tuple[int, str] | None = field(default=None)
+    last_error: tuple[int, str] | None = None
 
     def watch(self, batches: Iterator[list[Event]]) -> Iterator[list[Event]]:
         """Take note of the batches, and pass them on."""

@@ -30,7 +30,7 @@ def cell(value: Any) -> str:
 def duration(seconds: float) -> str:
     """A duration with its two largest units, such as "2 h 5 min"."""
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, length)
         if count or (unit == "s" and not parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -37,9 +38,14 @@ class Existing:
             arguments |= {"address": text} if "://" in text or ":" in text else {"scheduler_file": text}
         else:
             arguments |= {"address": target.scheduler_address, "security": getattr(target, "security", None)}
+        client: Client = None
         try:
-            self._client = await Client(**arguments)
-        except (OSError, TimeoutError) as error:
+            client = Client(**arguments)
+            # A scheduler file that is not there yet would be waited for without an end.
+            self._client = await asyncio.wait_for(client, self.connect_timeout)
+        except (OSError, ValueError) as error:
+            if client is not None:
+                await client.close(timeout=1)
             raise ClusterError(f"no Dask scheduler answers at {target!r} within {self.connect_timeout:g} s") from error
         return self._client
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import ExitStack
 
+import dask
 from distributed import Client, LocalCluster
 
+from dhpo.clusters._spawn import without_main_script
 from dhpo.errors import SettingError
+
+#: A worker's preload: Ctrl-C in a terminal goes to all processes of the driver's group, and the driver ends its workers
+#: itself. A handler, not SIG_IGN, because the programs that a trial starts would inherit that.
+_DEAF = "import signal; signal.signal(signal.SIGINT, lambda *_: None)"
+
+#: What numerical libraries read to learn how many threads they may start.
+_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Local:
@@ -32,15 +42,21 @@ class Local:
         if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 1):
             raise SettingError(f"n_workers={n_workers!r}: give a positive whole number")
         self.n_workers = n_workers or max(1, int(_processors() // max(num_cpus, 1)))
+        self.num_cpus = num_cpus
         self.num_gpus = num_gpus
         self.dashboard_address = dashboard_address
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
+        self._exits = ExitStack()
 
     async def open(self) -> Client:
         """Start the scheduler in this process and the workers beside it."""
         resources = {"GPU": self.num_gpus} if self.num_gpus else None
-        with warnings.catch_warnings():
+        self._exits.enter_context(without_main_script())
+        self._exits.callback(_restore_environment, dict(os.environ))
+        threads = max(1, int(self.num_cpus))
+        environment = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in _THREAD_COUNTS}
+        with warnings.catch_warnings(), dask.config.set(environment):
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             self._cluster = await LocalCluster(
                 n_workers=self.n_workers,
@@ -48,8 +64,9 @@ class Local:
                 host="127.0.0.1",
                 dashboard_address=self.dashboard_address,
                 asynchronous=True,
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
                 resources=resources,
+                preload=[_DEAF],
             )
         self._client = await Client(self._cluster, asynchronous=True)
         return self._client
@@ -60,6 +77,14 @@ class Local:
             await self._client.close()
         if self._cluster is not None:
             await self._cluster.close(timeout=5)
+        self._exits.close()
+
+
+def _restore_environment(before: dict[str, str]) -> None:
+    """Take out what Dask sets for its workers in the driver's environment, where every later process would find it."""
+    for name in set(os.environ) - set(before):
+        if name in _THREAD_COUNTS or name == "MALLOC_TRIM_THRESHOLD_":
+            del os.environ[name]
 
 
 def _processors() -> int:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFailed, TrialReported, TrialTimedOut
@@ -98,7 +99,8 @@ class Inbox:
         """Let :meth:`take` return, even with nothing."""
         if not self._called:
             self._called = True
-            self._loop.call_soon_threadsafe(self._flag.set)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._flag.set)
 
     async def take(self, timeout: float | None) -> list[Any]:
         """Everything that is there, waiting for the first item."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from distributed import Client, Future
@@ -23,6 +23,8 @@ from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End
 from dhpo.worker.station import Station, run_task
+
+logger = logging.getLogger(__name__)
 
 
 class DaskExecutor:
@@ -42,6 +44,10 @@ class DaskExecutor:
         self.cluster = cluster
         self.resources = dict(resources or {})
         self.ahead = ahead
+        self._reset()
+
+    def _reset(self) -> None:
+        """Forget an earlier run: an executor may be opened again."""
         self.token = uuid.uuid4().hex[:8]
         self._futures: dict[str, Future] = {}
         self._keys: dict[int, str] = {}  # trial -> the key of its running attempt
@@ -54,18 +60,19 @@ class DaskExecutor:
         self._sender: asyncio.Task[None] | None = None
         self._puller: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._client: Client
+        self._client: Client = None  # until it is open
         self._clock: WallClock
-        self._inbox: Inbox
+        self._inbox: Inbox | None = None
         self._milestones: dict[str, list[float]] = {}
 
     async def open(self, job: Job, function: RunFunction, time: float) -> None:
         """Connect, and put the relay on the scheduler and the run function on the workers."""
-        packed = await asyncio.to_thread(function.packed)
-        self._packed = packed
+        self._reset()
         self._inbox = Inbox()
+        self._packed = packed = await asyncio.to_thread(function.packed)
         self._client = await self.cluster.open()
-        relay, station = Relay(self.token, self.resources), Station(self.token, job, packed.package)
+        relay = Relay(self.token, self.resources, self._client.id)
+        station = Station(self.token, job, packed.package)
         try:
             await self._client.register_plugin(relay)
             await self._client.register_plugin(station)
@@ -81,17 +88,20 @@ class DaskExecutor:
         """Cancel what runs, take dhpo's parts off the cluster again, and leave it."""
         if self._puller is not None:
             self._puller.cancel()
-        with suppress(OSError, TimeoutError, ValueError):  # the cluster may be gone already
+        try:
             await asyncio.wait_for(self._detach(), 10)
+        except Exception as error:  # the cluster is gone already, or going
+            logger.debug("leaving the cluster: %r", error)
         await self.cluster.close()
 
     async def _detach(self) -> None:
-        if not hasattr(self, "_client") or self._client.status != "running":
+        if self._client is None or self._client.status != "running":
             return
         if self._futures:
             await self._client.cancel(list(self._futures.values()), force=True)
             self._futures.clear()
         await self._client.unregister_worker_plugin(f"dhpo-station-{self.token}")
+        await self._call("detach")
         await self._client.unregister_scheduler_plugin(f"dhpo-relay-{self.token}")
 
     def now(self) -> float:
@@ -136,7 +146,7 @@ class DaskExecutor:
         self._asked = []
         if self._puller is not None and self._puller.done():
             self._puller.result()
-        items = await self._inbox.take(timeout)
+        items = await self._arrivals.take(timeout)
         now = self._clock.now()
         events: list[Event] = []
         for number, record in items:
@@ -160,7 +170,8 @@ class DaskExecutor:
             what, *fields = payload[1:]
             if what == "unloadable":
                 raise getattr(errors, fields[0], RunFunctionError)(fields[1])
-            return ended(End(*fields), now, self._clock)
+            # A worker that is closing lets go of its trials.
+            return ended(End(*fields), now, self._clock) or WorkerLost(round(now, 6), trial, attempt, "")
         if kind == "lost":
             return WorkerLost(round(now, 6), trial, attempt, payload[1])
         text, trace, worker = payload[1:]
@@ -176,7 +187,13 @@ class DaskExecutor:
 
     def wake(self) -> None:
         """Let :meth:`events` return."""
-        self._inbox.wake()
+        if self._inbox is not None:
+            self._inbox.wake()
+
+    @property
+    def _arrivals(self) -> Inbox:
+        assert self._inbox is not None
+        return self._inbox
 
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
@@ -215,20 +232,20 @@ class DaskExecutor:
                     raise ClusterError("the scheduler no longer knows this search: was its plugin removed?")
                 if answer["slots"] != self._slots:
                     self._slots = answer["slots"]
-                    self._inbox.wake()
+                    self._arrivals.wake()
                 for number, record in answer["records"]:
                     self._received = number
                     if record[0] == "fetch":
                         self._spawn(self._serve(*record[1:]))
                     else:
-                        self._inbox.put((number, record))
+                        self._arrivals.put((number, record))
         except OSError as error:
             raise ClusterError(
                 f"the connection to the Dask scheduler was lost ({error}). Finished trials are safe in the journal: "
                 "run the same search again to go on."
             ) from error
         finally:
-            self._inbox.wake()
+            self.wake()
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.create_task(coroutine)

@@ -18,6 +18,8 @@ INTERVAL = 0.1
 #: At most this many records travel in one answer to the driver.
 _MAX_RECORDS = 20_000
 _POLL = 20.0
+#: Seconds between looks at the slots: that a worker begins, pauses or goes on is told to no plugin.
+_GLANCE = 0.5
 
 
 class _Run:
@@ -38,10 +40,12 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     Args:
         token: names the search's session; part of every key and of every operation's name.
         resources: what one trial takes of a worker's Dask resources, such as ``{"GPU": 1}``.
+        client: the identity of the driver's client: when it goes without a word, so does all that was its own here.
     """
 
-    def __init__(self, token: str, resources: dict[str, float]) -> None:
+    def __init__(self, token: str, resources: dict[str, float], client: str) -> None:
         self.token = token
+        self.client = client
         self.name = f"dhpo-relay-{token}"
         self.prefix = f"trial-{token}-"
         self.resources = resources
@@ -54,7 +58,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         self.asks: dict[tuple[str, int], asyncio.Future[str]] = {}
         self.records: deque[tuple[int, list[Any]]] = deque()
         self.sequence = 0
-        self.handed = 0  # the last number that went to the driver
+        self.slots = 0  # as the driver was told last
         self.changed = asyncio.Event()
         self.urgent = True  # the first answer tells the driver how many slots there are
         self.chunks: dict[int, asyncio.Future[bytes]] = {}
@@ -62,20 +66,36 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             scheduler.handlers[name] = handler
 
     def _operations(self) -> dict[str, Any]:
-        operations = (self.report, self.ask, self.exchange, self.obey, self.fetch, self.chunk)
+        operations = (self.report, self.ask, self.exchange, self.obey, self.fetch, self.chunk, self.detach)
         return {f"dhpo_{operation.__name__}_{self.token}": operation for operation in operations}
 
     async def close(self) -> None:
         """Called when the scheduler ends."""
-        self.detach()
+        await self.detach()
 
-    def detach(self) -> None:
-        """Take the operations away again, and let whoever waits go."""
+    async def detach(self) -> None:
+        """Take the operations away again, and let whoever waits go. Unregistering a plugin does not do it."""
+        self._take_away()
+
+    def _take_away(self) -> None:
         for name in self._operations():
             self.scheduler.handlers.pop(name, None)
-        waiting: list[asyncio.Future[Any]] = [*self.asks.values(), *self.chunks.values()]
-        for future in waiting:
-            future.cancel()
+        for ask in self.asks.values():
+            if not ask.done():
+                ask.set_result("STALE")
+        for chunk in self.chunks.values():
+            if not chunk.done():
+                chunk.set_result(b"")
+        self._hurry()
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:
+        """The driver has died: nobody else will take dhpo's parts away."""
+        if client == self.client:
+            self._take_away()
+            scheduler.remove_plugin(self.name)
+            self.farewell = asyncio.ensure_future(
+                scheduler.unregister_worker_plugin(comm=None, name=f"dhpo-station-{self.token}")
+            )
 
     # From the workers.
 
@@ -124,23 +144,23 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         """Hand over the records with numbers above ``after``; forget those that are acknowledged."""
         while self.records and self.records[0][0] <= acknowledged:
             self.records.popleft()
-        self.handed = after
         loop = asyncio.get_running_loop()
         end = loop.time() + _POLL
-        while not self.urgent and (left := end - loop.time()) > 0:
+        while not self.urgent and self._slots() == self.slots and (left := end - loop.time()) > 0:
             self.changed.clear()
             if self.sequence > after and (wait := INTERVAL) < left:
                 left = wait  # there is something, but nothing that cannot wait a little for more
                 end = min(end, loop.time() + left)
             try:
-                await asyncio.wait_for(self.changed.wait(), left)
+                await asyncio.wait_for(self.changed.wait(), min(left, _GLANCE))
             except TimeoutError:
-                break
+                continue
         self.urgent = False
+        self.slots = self._slots()
         fresh = [record for record in self.records if record[0] > after][:_MAX_RECORDS]
         if fresh and fresh[-1][0] < self.sequence:
             self.urgent = True
-        return {"records": fresh, "slots": self._slots()}
+        return {"records": fresh, "slots": self.slots}
 
     async def obey(self, decisions: list[Any], cancelled: list[str]) -> None:
         """Pass the driver's decisions on to the reports that wait for them, and void cancelled keys."""
@@ -177,8 +197,10 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
                 self._finish(
                     key, ["error", key, kwargs["exception_text"], kwargs.get("traceback_text") or "", run.worker]
                 )
-            elif start in ("processing", "memory"):
+            elif finish == "erred":
                 self._finish(key, ["lost", key, run.worker])
+            elif start in ("processing", "memory"):  # the worker left as it was told to
+                self._finish(key, ["lost", key, ""])
         if finish == "forgotten":
             self.void.discard(key)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -107,7 +108,7 @@ class Simulated:
         self._of_worker: dict[int, _Running] = {}
         self._of_trial: dict[int, _Running] = {}
         self._waiting: list[_Running] = []
-        self._parked: dict[int, Start] = {}
+        self._parked: deque[Start] = deque()
         self._woken = asyncio.Event()
         for worker in range(self.workers):
             self._push(time + self._rng.uniform(*self.startup), "join", worker)
@@ -128,8 +129,7 @@ class Simulated:
         for start in starts:
             if not self._idle:
                 # A trial that lost its worker waits for the next one to come free, ahead of new ones.
-                self._parked[start.trial] = start
-                self._push(self._now + 1.0, "retry", start.trial)
+                self._parked.append(start)
                 continue
             worker = self._idle.pop()
             recorder = _Recorder()
@@ -181,7 +181,7 @@ class Simulated:
         await asyncio.sleep(0)
         limit = float("inf") if timeout is None else self._now + timeout
         if not self._heap or self._heap[0][0] > limit:
-            self._now = limit
+            self._now = limit if isfinite(limit) else self._now
             return []
         self._now = self._heap[0][0]
         events: list[Event] = []
@@ -191,7 +191,7 @@ class Simulated:
         return events
 
     def _join(self, worker: int) -> list[Event]:
-        self._idle.append(worker)
+        self._come_free(worker)
         if self.deaths_per_hour:
             self._push(self._now + self._rng.exponential(3600.0 / self.deaths_per_hour), "death", worker)
         return []
@@ -199,17 +199,12 @@ class Simulated:
     def _death(self, worker: int) -> list[Event]:
         self._push(self._now + self._rng.uniform(*self.startup), "join", worker)
         running = self._of_worker.get(worker)
-        if running is not None:
-            self._leave(running)
-        self._idle.remove(worker)
         if running is None:
+            self._idle.remove(worker)
             return []
+        self._leave(running)
         name = f"simulated-{worker}-{self._now:.0f}"
         return [WorkerLost(self._now, running.start.trial, running.start.attempt, name)]
-
-    def _retry(self, trial: int) -> list[Event]:
-        self.start([self._parked.pop(trial)])
-        return []
 
     def _next(self, number: int) -> list[Event]:
         running = self._running.get(number)
@@ -230,6 +225,7 @@ class Simulated:
 
     def _finish(self, running: _Running) -> Event:
         self._leave(running)
+        self._come_free(running.worker)
         end, now = running.end, self._now
         if end.kind == EndKind.FAILED:
             return TrialFailed(now, end.trial, end.attempt, end.error, end.traceback, running.began, now, end.worker)
@@ -239,8 +235,12 @@ class Simulated:
 
     def _leave(self, running: _Running) -> None:
         del self._running[running.number], self._of_worker[running.worker], self._of_trial[running.start.trial]
-        self._idle.append(running.worker)
         self.busy_seconds += self._now - running.began
+
+    def _come_free(self, worker: int) -> None:
+        self._idle.append(worker)
+        if self._parked:
+            self.start([self._parked.popleft()])
 
     def _decide(self, running: _Running, decision: Decision) -> None:
         running.waiting = 0
@@ -261,6 +261,7 @@ class Simulated:
             return
         if isinstance(command, Cancel):
             self._leave(running)
+            self._come_free(running.worker)
         elif running.waiting == command.index:
             self._decide(running, command.decision)
 

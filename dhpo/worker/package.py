@@ -14,6 +14,7 @@ from types import TracebackType
 
 from dhpo.errors import DataError, DhpoError, RunFunctionError
 from dhpo.worker._bufferfile import (
+    CHUNK,
     BufferFile,
     Span,
     disk_error,
@@ -21,6 +22,7 @@ from dhpo.worker._bufferfile import (
     read_at,
     temporary_directory,
     unnamed_file,
+    write_at,
 )
 from dhpo.worker._captures import find_largest, find_unpicklable
 from dhpo.worker._node import node_identity
@@ -66,6 +68,7 @@ class Packed:
     def __init__(self, package: Package, descriptor: int | None, name: Path | None) -> None:
         self.package = package
         self._descriptor = descriptor
+        self._name = name
         self._finalizer = weakref.finalize(self, _release, descriptor, name, os.getpid())
 
     def read(self, offset: int, length: int) -> bytes:
@@ -84,6 +87,34 @@ class Packed:
         if self._descriptor is None or not self._finalizer.alive:
             raise DataError(f"package {self.package.token} cannot be read: it is closed, or has no buffers")
         return read_at(self._descriptor, offset, length)
+
+    def hide(self) -> None:
+        """Remove the file's name, where it has one. The driver keeps its contents."""
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+
+    def show(self) -> None:
+        """Write the file again where :meth:`hide` has removed it.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        if self._name is None or self._descriptor is None or not self._finalizer.alive or self._name.exists():
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            copy = os.open(self._name, flags, 0o600)
+            try:
+                for offset in range(0, self.package.size, CHUNK):
+                    write_at(copy, read_at(self._descriptor, offset, CHUNK), offset)
+            finally:
+                os.close(copy)  # as in _Place.publish: closed before others look
+            copy = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            self.hide()
+            raise disk_error(error, self._name.parent, self.package.size) from error
+        os.dup2(copy, self._descriptor, inheritable=False)  # the blocks of the removed file become free
+        os.close(copy)
 
     def close(self) -> None:
         """Remove the file. Workers that have mapped it keep their pages. Closing twice is allowed."""

@@ -13,7 +13,7 @@ from dhpo.errors import AbandonedTrial, ReportError, StopTrial
 from dhpo.events import Start
 from dhpo.trial import Configuration, Decision
 from dhpo.worker.job import Job
-from dhpo.worker.values import check_objectives, plain
+from dhpo.worker.values import check_objectives, plain, text
 
 
 class Record(NamedTuple):
@@ -55,7 +55,7 @@ class Reporter:
         self.index = 0
         self.resource = 0.0  # of the last report
         self.failure: ReportError | None = None
-        self.ended = False
+        self.ending: type[StopTrial] | None = None  # how the trial was told to end, once it was
         self.stopped = False  # by a decision at a rung
         self._job = job
         self._channel = channel
@@ -87,11 +87,13 @@ class Reporter:
             ReportError: an objective or the ``time_attr`` is missing or unusable: the trial fails.
             StopTrial: the trial is to end now. Let it pass, after saving what should be saved.
         """
-        if self.ended:
-            raise StopTrial
+        if self.ending is not None:
+            raise self.ending
         if self.failure is not None:
             raise self.failure
         try:
+            if values is not None and not isinstance(values, Mapping):
+                raise ReportError(f"report({values!r}): give names, report(epoch=1, accuracy=0.9), or one mapping")
             record = self._record({**values, **more} if values is not None else more)
         except ReportError as error:
             self.failure = error
@@ -99,7 +101,7 @@ class Reporter:
         self._pass_on(record)
 
     def _record(self, values: Mapping[str, Any]) -> Record:
-        flat = {str(name): plain(value, str(name)) for name, value in values.items()}
+        flat = {text(name): plain(value, text(name)) for name, value in values.items()}
         check_objectives(flat, self._job.objectives, "report()")
         index = self.index + 1
         time_attr = self._job.time_attr
@@ -135,8 +137,8 @@ class Reporter:
             limit = self._job.trial_timeout
             if limit is not None and time.monotonic() - self._began > limit:
                 raise TrialTimeout
-        except StopTrial:
-            self.ended = True
+        except StopTrial as stop:
+            self.ending = type(stop)
             raise
 
     def __repr__(self) -> str:

@@ -15,7 +15,7 @@ from dhpo.events import Start
 from dhpo.trial import Configuration
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Channel, Reporter, TrialTimeout
-from dhpo.worker.values import Returned, read_returned
+from dhpo.worker.values import Returned, read_returned, text
 
 _MAX_TRACEBACK = 20_000
 
@@ -27,6 +27,13 @@ class EndKind(StrEnum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     ABANDONED = "abandoned"  # this run no longer counts: nothing is said of it
+
+
+_ENDINGS = {
+    StopTrial: EndKind.COMPLETED,
+    TrialTimeout: EndKind.TIMED_OUT,
+    AbandonedTrial: EndKind.ABANDONED,
+}
 
 
 class End(NamedTuple):
@@ -56,25 +63,26 @@ def run_trial(function: Callable[..., Any], data: Any, job: Job, start: Start, c
         values, metadata = (returned.values, returned.metadata) if returned else (None, {})
         return End(
             start.trial, start.attempt, kind.value, values, metadata, reporter.stopped,
-            error[:2000], trace[-_MAX_TRACEBACK:], started, time.time(), worker, reporter.index,
+            text(error)[:2000], text(trace)[-_MAX_TRACEBACK:], started, time.time(), worker, reporter.index,
         )  # fmt: skip
 
     try:
         returned = _call(function, data, job, config, reporter)
+        if reporter.ending in (TrialTimeout, AbandonedTrial):  # the run function swallowed it
+            return end(_ENDINGS[reporter.ending])
         if reporter.failure is not None:  # the run function swallowed it
             raise reporter.failure
         if returned.failure is not None:
             return end(EndKind.FAILED, returned, returned.failure)
-        if returned.values is None and reporter.index == 0:
+        # A later attempt may find in its checkpoint that everything was done and reported.
+        if returned.values is None and reporter.index == 0 and start.attempt == 1:
             raise ReportError("the run function returned None without having reported anything")
         return end(EndKind.COMPLETED, returned)
-    except TrialTimeout:
-        return end(EndKind.TIMED_OUT)
-    except AbandonedTrial:
-        return end(EndKind.ABANDONED)
-    except StopTrial:
-        return end(EndKind.COMPLETED)
+    except StopTrial as stop:
+        return end(_ENDINGS[reporter.ending or type(stop)])
     except BaseException as error:  # SystemExit and KeyboardInterrupt in user code are failures of the trial, too
+        if reporter.ending is not None:  # what goes wrong after the end was told changes nothing about it
+            return end(_ENDINGS[reporter.ending])
         return end(EndKind.FAILED, None, _one_line(error), _trace(error))
     finally:
         if reporter.temporary_dir is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from concurrent.futures import CancelledError
 from typing import Any
 
 from distributed import Status, Worker, WorkerPlugin, get_worker
@@ -42,6 +43,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._flushing = asyncio.Lock()
         self._scheduled = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._mount_lock = threading.Lock()
         self._mounted: Mounted | None = None
 
@@ -80,9 +82,10 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         """Send a record, after whatever the same trial sent before, and wait for the decision."""
         try:
             return str(self._sync(self._ask(item, key, index), _PATIENCE))
-        except (TimeoutError, OSError, asyncio.CancelledError):
-            self.put(item)  # the report still counts; only its decision did not come
+        except TimeoutError:  # the report is on its way; only the decision did not come
             return Decision.CONTINUE.value
+        except (CancelledError, RuntimeError):  # the worker's event loop has ended
+            return "STALE"
 
     # In the worker's event loop.
 
@@ -90,8 +93,12 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         return getattr(self.worker.scheduler, f"dhpo_{operation}_{self.token}")(**message)
 
     def _schedule(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(delay, lambda: loop.create_task(self._flush()))
+        asyncio.get_running_loop().call_later(delay, self._begin_flush)
+
+    def _begin_flush(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._flush())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _flush(self) -> None:
         async with self._flushing:  # one at a time: the order of a trial's records is kept
@@ -102,23 +109,34 @@ class Station(WorkerPlugin):  # type: ignore[misc]
                 return
             try:
                 answer = await self._call("report", worker=self.worker.address, items=items)
-            except (OSError, ValueError):
-                with self._lock:
-                    self._buffer[:0] = items
-                if self.worker.status == Status.running and "*" not in self.stale:
-                    self._schedule(_RETRY)
+            except Exception:  # the link is broken, whatever the connection pool calls it
+                self._put_back(items)
                 return
-            if answer:
+            if answer is None:  # the scheduler knows the operation no longer: the search is over
+                self.stale.add("*")
+            else:
                 self.stale.update(answer["stale"])
                 self.interval = answer["interval"]
+
+    def _put_back(self, items: list[list[Any]]) -> None:
+        with self._lock:
+            self._buffer[:0] = items
+            self._scheduled = self.worker.status == Status.running and "*" not in self.stale
+        if self._scheduled:
+            self._schedule(_RETRY)
 
     async def _ask(self, item: list[Any], key: str, index: int) -> str:
         async with self._flushing:
             with self._lock:
                 items = [i for i in self._buffer if i[1] == key]
                 self._buffer = [i for i in self._buffer if i[1] != key]
-        decision = await self._call("ask", worker=self.worker.address, items=[*items, item], key=key, index=index)
-        return decision or Decision.CONTINUE.value
+        items.append(item)
+        try:
+            decision = await self._call("ask", worker=self.worker.address, items=items, key=key, index=index)
+        except Exception:  # a broken link never stops a trial, and its reports still count
+            self._put_back(items)
+            return Decision.CONTINUE.value
+        return decision or "STALE"  # None: the scheduler knows the operation no longer
 
 
 class TaskChannel:

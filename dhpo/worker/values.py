@@ -14,6 +14,11 @@ _MAX_ITEMS = 10_000
 _INT64 = 2**63
 
 
+def text(value: Any) -> str:
+    """Anything as text that travels: halves of surrogate pairs, as in odd file names, have no encoding."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
 def plain(value: Any, name: str, _depth: int = 0) -> Any:
     """A value as plain Python: what JSON and msgpack can hold.
 
@@ -28,7 +33,7 @@ def plain(value: Any, name: str, _depth: int = 0) -> Any:
     if isinstance(value, str):
         if len(value) > _MAX_TEXT:
             raise ReportError(f"{name!r} is a text of {len(value)} characters: report at most {_MAX_TEXT}")
-        return str.__str__(value).encode("utf-8", "replace").decode("utf-8")
+        return text(value)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, int):
@@ -37,7 +42,7 @@ def plain(value: Any, name: str, _depth: int = 0) -> Any:
         if _depth > 4 or len(value) > _MAX_ITEMS:
             raise ReportError(f"{name!r} is nested too deeply or holds more than {_MAX_ITEMS} items")
         if isinstance(value, Mapping):
-            return {str(k): plain(v, name, _depth + 1) for k, v in value.items()}
+            return {text(k): plain(v, name, _depth + 1) for k, v in value.items()}
         return [plain(v, name, _depth + 1) for v in value]
     return _from_array(value, name, _depth)
 
@@ -101,16 +106,16 @@ def read_returned(value: Any, objectives: Objectives) -> Returned:
     if value is None:
         return Returned()
     if isinstance(value, str):
-        text = plain(value, "the returned value")
-        if text.startswith("F"):
-            return Returned(failure=text)
-        raise ReportError(f"the run function returned the text {text[:80]!r}; a failure starts with 'F'")
+        told = plain(value, "the returned value")
+        if told.startswith("F"):
+            return Returned(failure=told)
+        raise ReportError(f"the run function returned the text {told[:80]!r}; a failure starts with 'F'")
     metadata: dict[str, Any] = {}
     if isinstance(value, Mapping):
-        rest = {str(k): v for k, v in value.items()}
+        rest = {text(k): v for k, v in value.items()}
         extra = rest.pop("metadata", None)
         if isinstance(extra, Mapping):
-            metadata = {str(k): plain(v, str(k)) for k, v in extra.items()}
+            metadata = {text(k): plain(v, text(k)) for k, v in extra.items()}
         named = all(name in rest for name in objectives.names)
         given = {n: rest.pop(n) for n in objectives.names} if named else rest.pop(DEFAULT_OBJECTIVE, None)
         metadata.update({k: plain(v, k) for k, v in rest.items()})

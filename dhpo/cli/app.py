@@ -1,0 +1,321 @@
+"""The commands: their arguments, and nothing else. What is slow to import is imported within them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dhpo._version import __version__
+from dhpo.errors import DhpoError
+
+if TYPE_CHECKING:
+    from dhpo.cli.record import RunRecord
+
+app = typer.Typer(
+    name="dhpo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory (log_dir) of the search.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
+NumTrials = Annotated[
+    int | None,
+    typer.Option(
+        "--num-trials", "--max-evals", "-n", min=1, metavar="N", help="Trials in all, those of earlier runs included."
+    ),
+]
+TimeOut = Annotated[
+    str | None, typer.Option("--time-out", metavar="TIME", help="Time for this run: seconds, 2h30m or 1-12:00:00.")
+]
+StopAt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop-at",
+        metavar="[NAME=]VALUE",
+        help="End once a report is at least this good; give it once for each objective that counts.",
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option("--patience", min=1, metavar="N", help="End after N ended trials without an improvement."),
+]
+Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dhpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Asynchronous hyperparameter optimisation for supercomputers, on Dask.
+
+    \b
+    Example:
+      dhpo run search.py --num-trials 100
+      dhpo status runs/search
+    """
+
+
+@app.command()
+def run(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.py[:NAME]", help="A file that makes the Search object NAME ('search').")
+    ],
+    num_trials: NumTrials = None,
+    time_out: TimeOut = None,
+    stop_at: StopAt = None,
+    patience: Patience = None,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-dir", metavar="DIR", help="Where the search is kept, by default its own log_dir or runs/FILE."
+        ),
+    ] = None,
+    progress: Progress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run the search that a Python file defines.
+
+    It ends when one of the budgets is reached. Ctrl-C and SIGTERM end it cleanly, too, and with exit code 0; the same
+    command then goes on where it ended.
+
+    \b
+    Example:
+      dhpo run search.py --num-trials 100 --time-out 2h30m
+      dhpo run models.py:tuner --num-trials 50 --stop-at accuracy=0.97
+    """
+    from dhpo.cli.record import RunRecord
+    from dhpo.cli.script import split_target
+
+    path, name = split_target(file)
+    record = RunRecord(str(path.absolute()), name, os.getcwd(), num_trials, time_out, tuple(stop_at or ()), patience)
+    if not record.has_budget:
+        raise typer.BadParameter("the run needs an end: give --num-trials, --time-out, --stop-at or --patience")
+    _execute(record, log_dir, progress, as_json)
+
+
+@app.command()
+def resume(
+    directory: Directory,
+    num_trials: NumTrials = None,
+    time_out: TimeOut = None,
+    stop_at: StopAt = None,
+    patience: Patience = None,
+    progress: Progress = True,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a search that `dhpo run` started.
+
+    The budgets are those of then where no others are given.
+
+    \b
+    Example:
+      dhpo resume runs/search
+      dhpo resume runs/search --num-trials 200
+    """
+    from dhpo.cli.record import FILE_NAME, RunRecord
+
+    log_dir = directory.resolve()
+    record = RunRecord.read(log_dir)
+    if record is None:
+        raise DhpoError(
+            f"{directory} has no {FILE_NAME}: its search was not started by `dhpo run`. "
+            "Run the same script again, it goes on by itself"
+        )
+    record = record.overridden(num_trials, time_out, tuple(stop_at or ()), patience)
+    os.chdir(record.cwd)  # what the file names by relative paths is found as it was
+    _execute(record, log_dir, progress, as_json)
+
+
+@app.command()
+def status(directory: Directory, as_json: AsJson = False) -> None:
+    """Tell how a search stands, also while it runs.
+
+    \b
+    Example:
+      dhpo status runs/search
+      dhpo status runs/search --json | jq .finished
+    """
+    from dhpo.cli.status import read_status
+    from dhpo.cli.tables import print_json
+    from dhpo.cli.views import status_text
+
+    found = read_status(directory)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        typer.echo(status_text(found))
+
+
+@app.command()
+def front(
+    directory: Directory,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Drop a point too when another is as good in all and better in one.")
+    ] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="Of equal points, show the first only.")] = False,
+    final_only: Annotated[
+        bool, typer.Option("--final-only", help="Let only the last report of each trial compete.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the Pareto front and its configurations.
+
+    \b
+    Example:
+      dhpo front runs/search --strict --unique
+    """
+    from dhpo.cli.tables import print_json
+    from dhpo.cli.views import front_points, front_table
+    from dhpo.results import Results
+
+    results = Results.load(directory)
+    points = front_points(results, strict=strict, unique=unique, final_only=final_only)
+    if as_json:
+        print_json(points)
+    else:
+        typer.echo(front_table(results, points))
+
+
+@app.command()
+def best(
+    directory: Directory,
+    objective: Annotated[
+        str | None, typer.Option("--objective", metavar="NAME", help="Which objective; needed when there are several.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best result and its configuration.
+
+    \b
+    Example:
+      dhpo best runs/search
+      dhpo best runs/search --objective accuracy --json
+    """
+    from dhpo.cli.status import point
+    from dhpo.cli.tables import print_json
+    from dhpo.cli.views import best_text
+    from dhpo.results import Results
+
+    results = Results.load(directory)
+    found = results.best(objective)
+    if found is None and not as_json:
+        raise DhpoError(f"{directory} has no results yet")
+    if found is None or as_json:
+        print_json(None if found is None else point(found))
+    else:
+        typer.echo(best_text(point(found), results.resource_name))
+
+
+@app.command()
+def trials(
+    directory: Directory,
+    last: Annotated[
+        int | None, typer.Option("--last", min=1, metavar="N", help="Show the N newest trials only.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Show failed and timed-out trials only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the trials, and why one failed.
+
+    \b
+    Example:
+      dhpo trials runs/search --last 20
+    """
+    from dhpo.cli.tables import print_json
+    from dhpo.cli.views import trial_rows, trial_table
+    from dhpo.results import Results
+
+    results = Results.load(directory)
+    rows = [row for row in trial_rows(results) if not failed or row["error"] is not None]
+    rows = rows if last is None else rows[-last:]
+    if as_json:
+        print_json(rows)
+    else:
+        typer.echo(trial_table(results, rows))
+
+
+@app.command()
+def export(
+    directory: Directory,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write Parquet (needs dhpo[parquet]).")
+    ] = None,
+) -> None:
+    """Write the results as CSV, JSON or Parquet.
+
+    The table has one row for each trial, with the columns of Results.to_frame().
+
+    \b
+    Example:
+      dhpo export runs/search --csv results.csv --parquet results.parquet
+      dhpo export runs/search --json /dev/stdout
+    """
+    if csv is None and json is None and parquet is None:
+        raise typer.BadParameter("give at least one of --csv, --json and --parquet")
+    from dhpo.results import Results
+
+    results = Results.load(directory)
+    if csv is not None:
+        results.to_csv(csv)
+    if json is not None:
+        results.to_json(json)
+    if parquet is not None:
+        results.to_parquet(parquet)
+
+
+@app.command()
+def plot(
+    directory: Directory,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; DIR/plots by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw figures of the results (needs dhpo[plots]).
+
+    Every figure that the results allow is written as PNG; the names of the files are printed.
+
+    \b
+    Example:
+      dhpo plot runs/search --out figures
+    """
+    from dhpo.cli.tables import print_json
+    from dhpo.plots import save_all
+    from dhpo.results import Results
+
+    files = [str(path) for path in save_all(Results.load(directory), out or directory / "plots")]
+    if as_json:
+        print_json({"files": files})
+    else:
+        typer.echo("\n".join(files))
+
+
+def _execute(record: RunRecord, log_dir: Path | None, progress: bool, as_json: bool) -> None:
+    from dhpo.budget import parse_duration
+    from dhpo.cli.execute import execute, parse_stop_at
+
+    try:
+        parse_duration(record.time_out, "--time-out")
+        parse_stop_at(record.stop_at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
+        execute(record, log_dir, progress=progress, as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

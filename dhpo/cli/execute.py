@@ -1,0 +1,87 @@
+"""Running a file's search from the command line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dhpo.cli.record import RunRecord
+from dhpo.cli.script import load_search
+from dhpo.cli.status import State, read_status
+from dhpo.cli.tables import print_json, stdout_to_stderr
+from dhpo.cli.views import summary, summary_text
+
+if TYPE_CHECKING:
+    from dhpo.events import Event
+    from dhpo.study import Study
+
+logger = logging.getLogger(__name__)
+
+
+def execute(record: RunRecord, log_dir: Path | None, *, progress: bool, as_json: bool) -> None:
+    """Run a file's search, in ``log_dir`` where one is given; print what it found.
+
+    Raises:
+        dhpo.errors.DhpoError: the file or the search cannot be used, or too many trials failed.
+    """
+    with stdout_to_stderr(as_json):
+        directory = _run(record, log_dir, progress)
+    status = read_status(directory)
+    if as_json:
+        print_json(summary(status))
+    else:
+        print(summary_text(status))
+    if status.state is State.INTERRUPTED:
+        print(f"dhpo: {status.progress} trials done; run the same command again to go on", file=sys.stderr)
+
+
+def parse_stop_at(texts: Sequence[str]) -> float | dict[str, float] | None:
+    """Read ``["0.97"]`` or ``["accuracy=0.97", "time=2"]``.
+
+    Raises:
+        ValueError: a value is no number, or one without a name is not alone.
+    """
+    goals: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"{text!r}: give VALUE or NAME=VALUE, such as accuracy=0.97") from None
+        if not equals and len(texts) == 1:
+            return number
+        if not name:
+            raise ValueError(f"{text!r}: several goals need names, such as accuracy=0.97")
+        goals[name] = number
+    return goals or None
+
+
+def _run(record: RunRecord, log_dir: Path | None, progress: bool) -> Path:
+    search = load_search(Path(record.file), record.name)
+    search.move_to(log_dir or search.directory or Path("runs") / Path(record.file).stem)
+    directory = search.directory
+    assert directory is not None
+    written = False
+
+    def keep_record(events: Sequence[Event], study: Study) -> None:
+        # Only now is it sure that no other driver works in this directory.
+        nonlocal written
+        if not written:
+            written = True
+            try:
+                record.write(directory)
+            except OSError as error:
+                logger.warning("`dhpo resume` will not know this run: %s", error)
+
+    search.run(
+        record.num_trials,
+        record.time_out,
+        stop_at=parse_stop_at(record.stop_at),
+        patience=record.patience,
+        progress=progress,
+        watchers=[keep_record],
+    )
+    return directory

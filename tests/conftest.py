@@ -1,0 +1,35 @@
+"""What several test files share: a small space, and one real Dask cluster for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from distributed import Client, LocalCluster
+
+from dhpo import HpProblem
+
+
+def make_problem() -> HpProblem:
+    problem = HpProblem()
+    problem.add_hyperparameter((0.0, 1.0), "x")
+    problem.add_hyperparameter((1, 1000), "n")
+    return problem
+
+
+@pytest.fixture
+def problem() -> HpProblem:
+    return make_problem()
+
+
+@pytest.fixture(scope="session")
+def dask_cluster() -> Iterator[LocalCluster]:
+    """Two worker processes of one thread each."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def client(dask_cluster: LocalCluster) -> Iterator[Client]:
+    with Client(dask_cluster) as client:
+        yield client
