@@ -12,22 +12,32 @@ if TYPE_CHECKING:
     from dhpo.executors.simulated import Simulated
     from dhpo.results import Results, retrieve_pareto_front
     from dhpo.search import Search
+    from dhpo.searchers.asktell import AskTell
     from dhpo.searchers.cbo import CBO
+    from dhpo.searchers.evolution import RegularizedEvolution
     from dhpo.searchers.random import RandomSearcher
     from dhpo.space import HpProblem
     from dhpo.stopping.base import NeverStop
+    from dhpo.stopping.combine import AnyOf
     from dhpo.stopping.hyperband import Hyperband
+    from dhpo.stopping.median import MedianStopper
+    from dhpo.stopping.patience import Patience
     from dhpo.worker.loader import Loader
 
 #: Where each public name lives. They are loaded on first use: ``import dhpo`` itself loads nothing heavy.
 _HOMES = {
+    "AnyOf": "dhpo.stopping.combine",
+    "AskTell": "dhpo.searchers.asktell",
     "CBO": "dhpo.searchers.cbo",
     "HpProblem": "dhpo.space",
     "Hyperband": "dhpo.stopping.hyperband",
     "Loader": "dhpo.worker.loader",
     "LocalExecutor": "dhpo.executors.local",
+    "MedianStopper": "dhpo.stopping.median",
     "NeverStop": "dhpo.stopping.base",
+    "Patience": "dhpo.stopping.patience",
     "RandomSearcher": "dhpo.searchers.random",
+    "RegularizedEvolution": "dhpo.searchers.evolution",
     "Results": "dhpo.results",
     "Search": "dhpo.search",
     "Simulated": "dhpo.executors.simulated",
@@ -36,12 +46,17 @@ _HOMES = {
 
 __all__ = [
     "CBO",
+    "AnyOf",
+    "AskTell",
     "HpProblem",
     "Hyperband",
     "Loader",
     "LocalExecutor",
+    "MedianStopper",
     "NeverStop",
+    "Patience",
     "RandomSearcher",
+    "RegularizedEvolution",
     "Results",
     "Search",
     "Simulated",

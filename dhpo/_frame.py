@@ -51,7 +51,7 @@ class Columns:
             "m:attempt": record.attempt,
             "m:resource": nan if record.resource is None else record.resource,
             "m:bracket": record.bracket,
-            "m:stopped": record.status is Status.STOPPED,
+            "m:stopped": record.status in (Status.STOPPED, Status.PAUSED),
             **{_metadata_column(key): value for key, value in record.metadata.items()},
         }
 
@@ -75,6 +75,8 @@ def failure_reason(record: TrialRecord) -> str:
 
 
 def _job_status(record: TrialRecord, cancelled: bool) -> str:
+    if record.status is Status.PAUSED:
+        return "PAUSED"
     if record.status is not Status.RUNNING:
         return "DONE"
     return "CANCELLED" if cancelled else "RUNNING"

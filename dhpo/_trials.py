@@ -18,6 +18,8 @@ from dhpo.events import (
     SessionOpened,
     TrialCompleted,
     TrialFailed,
+    TrialPaused,
+    TrialPromoted,
     TrialProposed,
     TrialReported,
     TrialTimedOut,
@@ -25,6 +27,8 @@ from dhpo.events import (
 )
 from dhpo.objectives import Objectives
 from dhpo.trial import Status
+
+_RUNNING = Status.RUNNING  # an enum's member is slow to look up, and there may be millions of reports
 
 
 @dataclass(slots=True)
@@ -62,7 +66,10 @@ class TrialRecord:
 
 
 class TrialFold:
-    """Folds events into the records of the trials that have not ended; hands out each record when its trial ends."""
+    """Folds events into the records of the trials that have not ended; hands out each record when its trial ends.
+
+    A paused trial has not ended: its record stays here, also when the search is over.
+    """
 
     def __init__(self, objectives: Objectives) -> None:
         self.running: dict[int, TrialRecord] = {}
@@ -73,7 +80,7 @@ class TrialFold:
         """Fold a report. Returns its costs, or None when it does not count."""
         _, trial, attempt, index, resource, values = event
         record = self.running.get(trial)
-        if record is None or attempt != record.attempt or index <= record.index:
+        if record is None or attempt != record.attempt or index <= record.index or record.status is not _RUNNING:
             return None
         costs = self._costs(values)
         if costs is not None:
@@ -89,13 +96,23 @@ class TrialFold:
                 self.running[trial] = TrialRecord(trial, config, bracket, origin, time)
             case TrialCompleted() | TrialFailed() | TrialTimedOut():
                 return self._end(event)
+            case TrialPaused(time, trial, attempt, started, ended, worker):
+                if (record := self._current(trial, attempt)) is not None and record.reported is not None:
+                    record.status = Status.PAUSED
+                    record.gathered, record.started, record.ended, record.worker = time, started, ended, worker
+            case TrialPromoted(_, trial, attempt):
+                record = self.running.get(trial)
+                if record is not None and record.status is Status.PAUSED and attempt == record.attempt + 1:
+                    record.status = Status.RUNNING
+                    _restart(record)
             case WorkerLost(_, trial, attempt):
-                if (record := self.running.get(trial)) is not None and record.attempt == attempt:
+                if (record := self._current(trial, attempt)) is not None:
                     _restart(record)
             case SessionOpened():
                 self.finished = False
                 for record in self.running.values():
-                    _restart(record)
+                    if record.status is _RUNNING:
+                        _restart(record)
             case SearchFinished():
                 self.finished = True
         return None
@@ -107,9 +124,14 @@ class TrialFold:
                 if (record := self.apply(event)) is not None:
                     yield record
 
+    def _current(self, trial: int, attempt: int) -> TrialRecord | None:
+        """The record of a trial, if it runs and this is its attempt."""
+        record = self.running.get(trial)
+        return record if record is not None and record.attempt == attempt and record.status is _RUNNING else None
+
     def _end(self, event: TrialCompleted | TrialFailed | TrialTimedOut) -> TrialRecord | None:
-        record = self.running.get(event.trial)
-        if record is None or record.attempt != event.attempt:
+        record = self._current(event.trial, event.attempt)
+        if record is None:
             return None
         del self.running[event.trial]
         record.gathered, record.started, record.ended = event.time, event.started, event.ended

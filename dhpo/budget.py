@@ -70,7 +70,8 @@ class Budget:
 
     def reached(self, study: Study, time: float) -> str | None:
         """Why the search is at its end now, or None."""
-        if self.num_trials is not None and study.n_ended >= self.num_trials and not study.n_running:
+        ended = self.num_trials is not None and study.n_ended >= self.num_trials and not study.n_running
+        if ended and next(study.promotable(), None) is None:
             return f"num_trials={self.num_trials} reached"
         if self.exhausted_failures(study):
             return f"the last {study.failures_in_a_row} trials failed"

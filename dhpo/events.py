@@ -9,6 +9,7 @@ started, by the clock of the executor (which is virtual in a simulation).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 from dhpo.trial import Decision, Observation
@@ -60,6 +61,25 @@ class TrialCompleted(NamedTuple):
     worker: str
 
 
+class TrialPaused(NamedTuple):
+    """A run of a trial ended at a rung, where the trial rests until it is promoted, if ever."""
+
+    time: float
+    trial: int
+    attempt: int
+    started: float
+    ended: float
+    worker: str
+
+
+class TrialPromoted(NamedTuple):
+    """A paused trial was chosen to go on; from now on it is running again."""
+
+    time: float
+    trial: int
+    attempt: int  # the one that begins
+
+
 class TrialFailed(NamedTuple):
     """The user's code failed: raised, returned "F_reason", returned or reported something unusable."""
 
@@ -106,6 +126,8 @@ Event: TypeAlias = (
     | TrialProposed
     | TrialReported
     | TrialCompleted
+    | TrialPaused
+    | TrialPromoted
     | TrialFailed
     | TrialTimedOut
     | WorkerLost
@@ -118,6 +140,8 @@ TAGS: dict[type[Any], str] = {
     TrialProposed: "proposed",
     TrialReported: "report",
     TrialCompleted: "completed",
+    TrialPaused: "paused",
+    TrialPromoted: "promoted",
     TrialFailed: "failed",
     TrialTimedOut: "timed_out",
     WorkerLost: "lost",
@@ -134,6 +158,9 @@ class Start(NamedTuple):
     config: Mapping[str, Any]
     milestones: tuple[float, ...]  # resources at which a decision is due
     max_t: float | None  # the resource at which the trial is complete
+    every: float = inf  # the resource from which on a decision is due at every report
+    resume_from: float = 0  # the resource that earlier attempts have reached
+    skip_to: float = 0  # what is reported up to here is known already: that of a promoted trial, up to its rung
 
 
 class Decide(NamedTuple):
@@ -167,11 +194,12 @@ class GiveUp(NamedTuple):
 
 
 class Conclude(NamedTuple):
-    """Journal this trial as completed: it had reported all that it was to report, and only its end was lost."""
+    """Journal this trial as completed, or paused: its last report was answered, and only the end was lost."""
 
     trial: int
     attempt: int
     stopped: bool  # by a decision, else at ``max_t``
+    paused: bool = False
 
 
 Command: TypeAlias = Start | Decide | Cancel | Observe | GiveUp | Conclude

@@ -32,6 +32,21 @@ class Log(Protocol):
 Watcher = Callable[[Sequence[Event], Study], None]
 
 
+def over(study: Study, proposer: Proposer) -> bool:
+    """Whether nothing would ever come any more."""
+    return proposer.exhausted and not study.n_running and next(study.promotable(), None) is None
+
+
+def next_trials(study: Study, proposer: Proposer, executor: Executor, budget: Budget) -> Sequence[Event]:
+    """What the free slots are to run next: paused trials that may go on, else new ones, as many as are ready."""
+    free = max(0, executor.free())
+    if promoted := study.promote(free, round(executor.now(), 6)):
+        return promoted
+    wanted = int(min(free, budget.room(study)))
+    proposals = proposer.next(wanted, len(study.trials)) if wanted > 0 else []
+    return study.admit(proposals, round(executor.now(), 6))
+
+
 async def run(
     study: Study,
     proposer: Proposer,
@@ -74,16 +89,12 @@ async def run(
     await commit([opened])
     while not interrupted():
         now = executor.now()
-        if reason := budget.reached(study, now) or (
-            "the space is exhausted" if proposer.exhausted and not study.n_running else None
-        ):
+        if reason := budget.reached(study, now) or ("the space is exhausted" if over(study, proposer) else None):
             await commit([SearchFinished(round(now, 6), reason)])
             return reason
-        while (wanted := int(min(executor.free(), budget.room(study)))) > 0 and (
-            proposals := proposer.next(wanted, len(study.trials))
-        ):
-            await commit(study.admit(proposals, round(executor.now(), 6)))
-        if study.n_running or not proposer.exhausted:  # else nothing would ever come
+        while fresh := next_trials(study, proposer, executor, budget):
+            await commit(fresh)
+        if not over(study, proposer):
             left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
             await commit(await executor.events(left))
     return None

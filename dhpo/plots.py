@@ -75,7 +75,7 @@ def plot_learning_curves(results: Results, ax: Axes | None = None, objective: st
     groups: dict[str, list[Any]] = {"stopped early": [], "trials": [], "best trial": []}
     statuses = results.statuses()
     for trial, (resources, values) in results.values_by_trial().items():
-        stopped = statuses[trial] is Status.STOPPED
+        stopped = statuses[trial] in (Status.STOPPED, Status.PAUSED)
         group = "best trial" if best and trial == best.trial else "stopped early" if stopped else "trials"
         groups[group].append(np.column_stack([resources, values[:, column]])[np.isfinite(resources)])
     styles = {"stopped early": (_LIGHT, 0.7), "trials": (_DARK, 0.6), "best trial": (_ACCENT, 1.8)}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 
+from threadpoolctl import threadpool_limits
+
 from dhpo.searcher_process import SearcherProcess
 from dhpo.searchers.base import BoundSearcher
 from dhpo.trial import Observation, Proposal
@@ -99,7 +101,9 @@ class Proposer:
         began = time.monotonic()
         if observations:
             self._searcher.observe(observations)
-        proposals = self._searcher.propose(numbers)
+        # A model's matrices are small: threads that spin while they wait for each other would hold up the trials.
+        with threadpool_limits(limits=1, user_api="blas"):
+            proposals = self._searcher.propose(numbers)
         self._took = time.monotonic() - began
         return proposals
 

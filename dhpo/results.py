@@ -83,10 +83,11 @@ class Results:
         """One row for each trial, with DeepHyper's columns.
 
         ``p:<hyperparameter>`` (NaN where inactive), ``objective`` (or ``objective_0``, … in the order of the
-        objectives), ``job_id`` (the trial's number), ``job_status`` (DONE, RUNNING, CANCELLED), ``m:timestamp_submit``,
-        ``_gather``, ``_start``, ``_end`` (seconds of the search's clock), ``m:worker``, ``m:attempt``, ``m:resource``
-        (the last one reported), ``m:bracket``, ``m:stopped`` (early, by the stopper), ``m:<metadata>``, and, for
-        several objectives, ``pareto_efficient``. Trials come in the order of their ends, those that run at last.
+        objectives), ``job_id`` (the trial's number), ``job_status`` (DONE, RUNNING, CANCELLED, PAUSED),
+        ``m:timestamp_submit``, ``_gather``, ``_start``, ``_end`` (seconds of the search's clock), ``m:worker``,
+        ``m:attempt``, ``m:resource`` (the last one reported), ``m:bracket``, ``m:stopped`` (early, by the stopper, for
+        good or paused), ``m:<metadata>``, and, for several objectives, ``pareto_efficient``. Trials come in the order
+        of their ends, those that run or are paused at last.
 
         An objective is what the trial returned, else what it reported last, with the user's own sign; a failed
         trial has ``"F_<reason>"`` there, and the column then is of the type object.

@@ -14,6 +14,7 @@ from dhpo._frame import Columns, added_columns
 from dhpo._trials import TrialFold
 from dhpo.events import Event
 from dhpo.objectives import Objectives
+from dhpo.trial import Status
 
 _CHUNK = 1000
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 class LiveCsv:
     """Keeps a CSV file in step with a search: one row for each ended trial, as in ``Results.to_frame``.
+
+    Paused trials may go on; they get their rows when the file is closed.
 
     It is a convenience, the journal is the truth: where the file cannot be written, a warning is logged and the search
     goes on without it.
@@ -69,10 +72,16 @@ class LiveCsv:
             self._give_up(error, good)
 
     def close(self) -> None:
-        """Close the file. Closing twice does no harm."""
-        if self._file is not None:
+        """Add the trials that rest at a rung, and close the file. Closing twice does no harm."""
+        paused = [r for r in self._fold.running.values() if r.status is Status.PAUSED]
+        if self._file is None:
+            return
+        try:
+            self._write(map(self._columns.row, paused))
             self._file.close()
             self._file = None
+        except OSError as error:
+            self._give_up(error)
 
     def _rebuild(self, replay: Iterable[list[Event]]) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")

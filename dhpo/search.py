@@ -19,11 +19,13 @@ from dhpo.manual import Manual, ManualTrial
 from dhpo.objectives import Objectives
 from dhpo.results import Results
 from dhpo.searchers import resolve as resolve_searcher
-from dhpo.searchers.prior import Prior, fit_prior, rows_from
+from dhpo.searchers.continued import Continued, observations_of
+from dhpo.searchers.narrowing import narrowed
+from dhpo.searchers.prior import Prior, fit_prior, frame_from, rows_from
 from dhpo.session import Session, Setup
 from dhpo.space import HpProblem
 from dhpo.stopping.base import NeverStop, Stopper
-from dhpo.trial import Decision
+from dhpo.trial import Decision, Observation
 from dhpo.worker.job import CallForm, Job
 
 
@@ -38,6 +40,9 @@ class Search:
         objectives: ``{name: "MAX" | "MIN"}``; one objective named "objective", to be maximised, where none is given.
         stopper: what stops weak trials, such as :class:`dhpo.Hyperband`.
         searcher: what proposes configurations: "cbo" (default), "random", "sobol", … or an object.
+        prior: an earlier search, or a list of several, to start ahead with; each a :class:`Results`, a results frame,
+            the path of a ``results.csv``, the directory of a search, or what :func:`dhpo.searchers.fit_prior` returns.
+            See :meth:`fit_generative_model`.
         cluster: where trials run: "local" (worker processes on this machine), "serial", "threads", a Dask Client or
             cluster, a scheduler's address or scheduler file, or an executor.
         resources: what one trial takes, ``{"num_cpus": 1, "num_gpus": 0}``.
@@ -62,6 +67,7 @@ class Search:
         objectives: Any = None,
         stopper: Stopper | None = None,
         searcher: Any = "cbo",
+        prior: Any = None,
         cluster: Any = "local",
         resources: Mapping[str, float] | None = None,
         data: Any = None,
@@ -84,6 +90,7 @@ class Search:
         self.trial_timeout = parse_duration(trial_timeout, "trial_timeout")
         self.max_failures = _check_count(max_failures, "max_failures")
         self.ahead = _check_count(ahead, "ahead", least=0) or 0
+        self._told: tuple[Observation, ...] = ()  # results of the same task, for the searcher
         self._form = None if function is None else CallForm.of(function, has_data=data is not None)
         self._function = None if function is None else UserFunction(function, data, self.directory)
         self._session: Session | None = None
@@ -92,6 +99,10 @@ class Search:
         self._manual: Manual | None = None
         # Whatever does not go together shows now: binding needs no journal.
         self.stopper.bind(len(self.objectives), max_t=self._max_t(), seed=0)
+        if prior is not None:
+            sources = prior if isinstance(prior, list | tuple) else [prior]
+            priors = [p if isinstance(p, Prior) else self._prior(p) for p in sources]
+            self.searcher = replace(self._prepared(), prior=priors)
         self.searcher.bind(self.problem, self.objectives, seed=0, max_t=None)
         if function is not None:
             resolve(cluster, self.resources, self.ahead)
@@ -181,7 +192,8 @@ class Search:
 
     def _open(self) -> Session:
         if self._session is None:
-            setup = Setup(self.problem, self.objectives, self.stopper, self.searcher, self.random_state, self._max_t())
+            searcher = Continued(self.searcher, self._told) if self._told else self.searcher
+            setup = Setup(self.problem, self.objectives, self.stopper, searcher, self.random_state, self._max_t())
             self._session = Session(setup, self.directory, self._memory)
             if self.directory is None:
                 self._memory = self._session.journal
@@ -251,8 +263,11 @@ class Search:
     ) -> Prior:
         """Start ahead: let the searcher prefer what was good in an earlier search. To be called before the first run.
 
+        The earlier search may have had another task and another space. It takes the place of what was given as
+        ``prior``; for several earlier searches, use that.
+
         Args:
-            results: a :class:`Results`, a results frame, or the path of a ``results.csv``.
+            results: a :class:`Results`, a results frame, the path of a ``results.csv``, or the directory of a search.
             q: the quantile of the objective above which a configuration counts as good.
             directions: the earlier search's objectives, ``{name: "MAX" | "MIN"}``; by default its own where ``results``
                 knows them, otherwise this search's.
@@ -260,16 +275,108 @@ class Search:
 
         Raises:
             TransferError: the results cannot be used.
-            SettingError: the searcher uses no prior.
+            SettingError: the searcher uses no prior, or the search has begun.
         """
+        searcher = self._prepared()
+        prior = self._prior(results, q, directions, rename)
+        self.searcher = replace(searcher, prior=prior)
+        return prior
+
+    def fit_surrogate(self, results: Any) -> None:
+        """Go on from results of the *same* task: the searcher takes them for this search's own observations.
+
+        They are no trials: they do not count in ``num_trials`` and do not show in the results. Call it again with the
+        same results when the search is resumed. To be called before the first run, for each earlier search once.
+
+        Args:
+            results: as of :meth:`fit_generative_model`; all hyperparameters must be there, and the objectives are this
+                search's, in its order.
+
+        Raises:
+            TransferError: the results cannot be used, or lack one of the hyperparameters.
+            SettingError: the search has begun.
+        """
+        self._check_not_begun()
+        frame = frame_from(_opened(results))
+        rows, values = rows_from(frame)
+        resources = None
+        if self.stopper.time_attr is not None and "m:resource" in frame.columns:
+            resources = [None if r != r else float(r) for r in frame["m:resource"].tolist()]
+        first = 1 + len(self._told) // 2
+        self._told += observations_of(self.problem, self.objectives, rows, values, resources=resources, first=first)
+
+    def fit_search_space(
+        self,
+        results: Any,
+        fac_numerical: float = 0.125,
+        fac_categorical: float = 10,
+        *,
+        directions: Any = None,
+        rename: Mapping[str, str] | None = None,
+    ) -> HpProblem:
+        """Start ahead: narrow the space's distributions around the best configuration of an earlier search.
+
+        Ranges, conditions and forbidden clauses stay: what is far away becomes rare, not impossible. The narrowed
+        space becomes this search's ``problem``, and has to be made again in the same way when the search is resumed.
+        To be called before the first run, and before :meth:`fit_generative_model` and :meth:`fit_surrogate`.
+
+        Args:
+            results: as of :meth:`fit_generative_model`.
+            fac_numerical: the standard deviation of numbers, as a share of their range.
+            fac_categorical: how many times as probable as each other choice the best one becomes.
+            directions: as of :meth:`fit_generative_model`.
+            rename: as of :meth:`fit_generative_model`.
+
+        Returns:
+            The narrowed space; see :func:`dhpo.searchers.narrowing.narrowed`.
+
+        Raises:
+            TransferError: the results cannot be used.
+            SettingError: the search has begun.
+        """
+        self._check_not_begun()
+        results = _opened(results)
+        rows, values = rows_from(results)
+        self.problem = narrowed(
+            self.problem,
+            rows,
+            values,
+            directions=self._directions(results, directions),
+            rename=rename,
+            fac_numerical=fac_numerical,
+            fac_categorical=fac_categorical,
+        )
+        return self.problem
+
+    def _prior(
+        self, results: Any, q: float = 0.90, directions: Any = None, rename: Mapping[str, str] | None = None
+    ) -> Prior:
+        results = _opened(results)
+        rows, values = rows_from(results)
+        return fit_prior(
+            self.problem, rows, values, q=q, directions=self._directions(results, directions), rename=rename
+        )
+
+    def _directions(self, results: Any, given: Any) -> Objectives:
+        return Objectives.parse(getattr(results, "objectives", self.objectives) if given is None else given)
+
+    def _prepared(self) -> Any:
+        """The searcher, if it can be given a prior now."""
+        self._check_not_begun()
         if not hasattr(self.searcher, "prior"):
             raise SettingError(f"{type(self.searcher).__name__} uses no earlier results: give searcher=CBO()")
-        if directions is None:
-            directions = getattr(results, "objectives", self.objectives)
-        rows, values = rows_from(results)
-        prior = fit_prior(self.problem, rows, values, q=q, directions=Objectives.parse(directions), rename=rename)
-        self.searcher = replace(self.searcher, prior=prior)  # type: ignore[type-var]
-        return prior
+        return self.searcher
+
+    def _check_not_begun(self) -> None:
+        if self._session is not None or self._memory is not None:
+            raise SettingError("the search has begun: what it learns from earlier ones comes before its first run")
+
+
+def _opened(results: Any) -> Any:
+    """A directory of a search as its results; anything else as it is."""
+    if isinstance(results, str | Path) and Path(results).expanduser().is_dir():
+        return Results.load(Path(results).expanduser())
+    return results
 
 
 def _check_count(value: Any, name: str, least: int = 1) -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from math import nextafter
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,15 @@ from dhpo.events import (
     Start,
     TrialCompleted,
     TrialFailed,
+    TrialPaused,
+    TrialPromoted,
     TrialProposed,
     TrialReported,
     TrialTimedOut,
     WorkerLost,
 )
 from dhpo.objectives import Objectives
-from dhpo.stopping.base import BoundStopper
+from dhpo.stopping.base import BoundStopper, DecidesAlways, Promotes
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
 #: A trial is given up when this many distinct workers have died with it …
@@ -41,8 +45,8 @@ class TrialState:
     """What the study knows of one trial. Small on purpose: a search may have a hundred thousand of them."""
 
     __slots__ = (
-        "attempt", "bracket", "config", "costs", "index", "lost_workers", "next_milestone", "number", "resource",
-        "status", "stopping",
+        "attempt", "bracket", "config", "costs", "index", "lost_workers", "next_milestone", "number", "pausing",
+        "promoted_from", "resource", "status", "stopping",
     )  # fmt: skip
 
     def __init__(self, number: int, config: Mapping[str, Any], bracket: int, next_milestone: float) -> None:
@@ -56,6 +60,8 @@ class TrialState:
         self.costs: tuple[float, ...] | None = None
         self.next_milestone = next_milestone
         self.stopping = False  # the stopper has decided to end it
+        self.pausing = False  # … or to let it rest, once its run has ended
+        self.promoted_from: float = 0  # the resource at which it rested last, before it went on
         self.lost_workers: tuple[str, ...] = ()  # one for each loss
 
     def restart(self) -> None:
@@ -118,10 +124,14 @@ class Study:
         self.goal_met = False
         self.n_ended_at_improvement = 0
         self._milestones: dict[int, tuple[float, ...]] = {}
+        self._every = stopper.every if isinstance(stopper, DecidesAlways) else _NEVER
+        self._promoter = stopper if isinstance(stopper, Promotes) and stopper.pauses else None
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             TrialReported: self._reported,
             TrialProposed: self._proposed,
             TrialCompleted: self._completed,
+            TrialPaused: self._paused,
+            TrialPromoted: self._promoted,
             TrialFailed: self._failed,
             TrialTimedOut: self._timed_out,
             WorkerLost: self._lost,
@@ -131,7 +141,7 @@ class Study:
 
     @property
     def n_ended(self) -> int:
-        """How many trials have ended, in whatever way."""
+        """How many trials have ended, in whatever way, or rest at a rung."""
         return len(self.trials) - self.n_running
 
     @property
@@ -145,7 +155,7 @@ class Study:
         self.goal_met = goal is not None and self.front.reaches(goal)
 
     def running(self) -> Iterator[TrialState]:
-        """The trials that have not ended."""
+        """The trials that have not ended, and do not rest."""
         return (t for t in self.trials if t.status is Status.RUNNING)
 
     def milestones(self, bracket: int) -> tuple[float, ...]:
@@ -163,6 +173,15 @@ class Study:
             events.append(TrialProposed(time, number, proposal.config, bracket, proposal.origin, proposal.n_observed))
         return events
 
+    def promotable(self) -> Iterator[TrialState]:
+        """The paused trials that may go on as things stand, the best one first."""
+        candidates = () if self._promoter is None else self._promoter.promotable()
+        return (trial for trial in map(self.trials.__getitem__, candidates) if trial.status is Status.PAUSED)
+
+    def promote(self, n: int, time: float) -> list[TrialPromoted]:
+        """The events that let up to ``n`` paused trials go on. The study changes only when these are applied."""
+        return [TrialPromoted(time, trial.number, trial.attempt + 1) for trial in islice(self.promotable(), n)]
+
     def apply(self, event: Event) -> list[Command]:
         """Fold one event; return what has to be done about it. Events that no longer count change nothing."""
         if event.time > self.time:
@@ -171,13 +190,18 @@ class Study:
 
     def _start(self, trial: TrialState) -> Start:
         due = tuple(m for m in self.milestones(trial.bracket) if m >= trial.next_milestone)
-        return Start(trial.number, trial.attempt, trial.config, due, self.stopper.max_t)
+        every = _NEVER if self._every == _NEVER else max(self._every, trial.next_milestone)
+        reached = trial.resource or 0
+        return Start(
+            trial.number, trial.attempt, trial.config, due, self.stopper.max_t, every, reached, trial.promoted_from
+        )
 
     def _again(self, trial: TrialState) -> Command:
         """Start a trial's next attempt, unless nothing is left to do in it: its last report was its last one."""
         max_t = self.stopper.max_t
-        if trial.stopping or (max_t is not None and trial.resource is not None and trial.resource >= max_t):
-            return Conclude(trial.number, trial.attempt, trial.stopping)
+        complete = max_t is not None and trial.resource is not None and trial.resource >= max_t
+        if trial.stopping or trial.pausing or complete:
+            return Conclude(trial.number, trial.attempt, trial.stopping, trial.pausing)
         return self._start(trial)
 
     def _opened(self, event: SessionOpened) -> list[Command]:
@@ -196,8 +220,7 @@ class Study:
     def _proposed(self, event: TrialProposed) -> list[Command]:
         if event.trial < len(self.trials):  # a copy
             return []
-        milestones = self.milestones(event.bracket)
-        trial = TrialState(event.trial, event.config, event.bracket, milestones[0] if milestones else _NEVER)
+        trial = TrialState(event.trial, event.config, event.bracket, self._due_after(event.bracket, 0.0))
         self.trials.append(trial)
         self.n_running += 1
         return [self._start(trial), Observe(Observation(event.trial, event.config, Phase.PENDING))]
@@ -214,6 +237,8 @@ class Study:
         trial = self._current(number, attempt)
         if trial is None or trial.stopping:
             return [Decide(number, attempt, index, Decision.STOP)]
+        if trial.pausing:
+            return [Decide(number, attempt, index, Decision.PAUSE)]
         costs = self.objectives.costs(values)
         if costs is None or index <= trial.index:  # unusable, or a copy of one that was answered before
             return [Decide(number, attempt, index, Decision.CONTINUE)]
@@ -231,16 +256,21 @@ class Study:
 
     def _judge(self, trial: TrialState, index: int, resource: float, costs: tuple[float, ...]) -> list[Command]:
         # One report may pass several milestones; it is compared at the highest, where the others are most like it.
-        milestones = self.milestones(trial.bracket)
-        passed = [m for m in milestones if trial.next_milestone <= m <= resource]
-        later = [m for m in milestones if m > resource]
-        trial.next_milestone = later[0] if later else _NEVER
-        decision = self.stopper.judge(trial.number, trial.bracket, passed[-1], costs)
+        passed = [m for m in self.milestones(trial.bracket) if trial.next_milestone <= m <= resource]
+        trial.next_milestone = self._due_after(trial.bracket, resource)
+        at = resource if resource >= self._every else passed[-1]
+        decision = self.stopper.judge(trial.number, trial.bracket, at, costs)
         trial.stopping = decision is Decision.STOP
+        trial.pausing = decision is Decision.PAUSE
         commands: list[Command] = [Decide(trial.number, trial.attempt, index, decision)]
-        if not trial.stopping:
+        if passed and decision is Decision.CONTINUE:  # else the trial's end follows, with the same values
             commands.append(Observe(Observation(trial.number, trial.config, Phase.RUNG, resource, costs)))
         return commands
+
+    def _due_after(self, bracket: int, resource: float) -> float:
+        """The least resource above this one at which a decision is due."""
+        later = next((m for m in self.milestones(bracket) if m > resource), _NEVER)
+        return min(later, max(self._every, nextafter(resource, _NEVER)))
 
     def _completed(self, event: TrialCompleted) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -254,6 +284,28 @@ class Study:
         self.failures_in_a_row = 0
         self._improve(trial.costs)
         return [Observe(Observation(trial.number, trial.config, Phase.ENDED, trial.resource, trial.costs))]
+
+    def _paused(self, event: TrialPaused) -> list[Command]:
+        trial = self._current(event.trial, event.attempt)
+        if trial is None or trial.costs is None:
+            return []
+        trial.pausing = False
+        self._end(trial, Status.PAUSED)
+        self.failures_in_a_row = 0
+        self._improve(trial.costs)
+        return [Observe(Observation(trial.number, trial.config, Phase.ENDED, trial.resource, trial.costs))]
+
+    def _promoted(self, event: TrialPromoted) -> list[Command]:
+        trial = self.trials[event.trial] if 0 <= event.trial < len(self.trials) else None
+        if trial is None or trial.status is not Status.PAUSED or event.attempt != trial.attempt + 1:
+            return []
+        if self._promoter is not None:
+            self._promoter.leave(trial.number)
+        trial.status = Status.RUNNING
+        trial.promoted_from = trial.resource or 0
+        trial.restart()
+        self.n_running += 1
+        return [self._start(trial), Observe(Observation(trial.number, trial.config, Phase.PENDING))]
 
     def _failed(self, event: TrialFailed) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -289,6 +341,8 @@ class Study:
         return [again]
 
     def _end(self, trial: TrialState, status: Status) -> None:
+        if trial.pausing and self._promoter is not None:  # it will not come to rest
+            self._promoter.leave(trial.number)
         trial.status = status
         self.n_running -= 1
 
@@ -304,8 +358,10 @@ class Study:
             self.n_ended_at_improvement = self.n_ended
 
 
-def follow_up(command: GiveUp | Conclude, time: float) -> TrialFailed | TrialCompleted:
+def follow_up(command: GiveUp | Conclude, time: float) -> TrialFailed | TrialCompleted | TrialPaused:
     """The event that a command asks to have journalled."""
     if isinstance(command, GiveUp):
         return TrialFailed(time, command.trial, command.attempt, command.error, "", time, time, "")
+    if command.paused:
+        return TrialPaused(time, command.trial, command.attempt, time, time, "")
     return TrialCompleted(time, command.trial, command.attempt, None, {}, command.stopped, time, time, "")

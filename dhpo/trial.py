@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from math import inf
 from typing import Any, NamedTuple
 
 
@@ -29,6 +30,7 @@ class Status(StrEnum):
     """Where a trial stands."""
 
     RUNNING = "RUNNING"  # proposed, and not yet ended: waiting for a worker or running on one
+    PAUSED = "PAUSED"  # rests at a rung, and may be promoted: neither running nor ended
     COMPLETED = "COMPLETED"
     STOPPED = "STOPPED"  # ended early by the stopper
     FAILED = "FAILED"
@@ -40,6 +42,34 @@ class Decision(StrEnum):
 
     CONTINUE = "CONTINUE"
     STOP = "STOP"
+    PAUSE = "PAUSE"  # leave the worker to others; the trial may go on later, elsewhere
+
+
+class Due:
+    """The reports of one run of a trial that wait for a decision.
+
+    Args:
+        milestones: resources at which a decision is due, in any order: the first report at or above each.
+        every: the resource from which on a decision is due at every report.
+    """
+
+    __slots__ = ("_every", "_left")
+
+    def __init__(self, milestones: Iterable[float], every: float = inf) -> None:
+        self._left = sorted(milestones, reverse=True)
+        self._every = every
+
+    def __bool__(self) -> bool:
+        """Whether any more decisions are due."""
+        return bool(self._left) or self._every < inf
+
+    def at(self, resource: float) -> bool:
+        """Whether a report at this resource waits for a decision; milestones that it passes are done with."""
+        left, due = self._left, resource >= self._every
+        while left and resource >= left[-1]:
+            left.pop()
+            due = True
+        return due
 
 
 class Proposal(NamedTuple):
@@ -53,9 +83,9 @@ class Proposal(NamedTuple):
 class Phase(StrEnum):
     """What an observation says about its trial."""
 
-    PENDING = "PENDING"  # was given out: no values yet
+    PENDING = "PENDING"  # was given out, for the first time or (promoted) again: no new values yet
     RUNG = "RUNG"  # reported the values at a rung, and goes on
-    ENDED = "ENDED"  # ended (completed or stopped) with these values
+    ENDED = "ENDED"  # ended (completed or stopped), or rests at a rung (paused), with these values
     FAILED = "FAILED"  # failed or timed out: no values
 
 

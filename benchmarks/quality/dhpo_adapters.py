@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from typing import Any
 
@@ -39,7 +41,7 @@ class Dhpo(Optimizer):
     stopping = True
 
     def searcher(self) -> Any:
-        return CBO(default_first=False)
+        return CBO(**{"default_first": False, **json.loads(os.environ.get("DHPO_CBO", "{}"))})
 
     def __init__(self, problem: Any, seed: int) -> None:
         super().__init__(problem, seed)
@@ -103,11 +105,13 @@ class DhpoTransfer(DhpoFull):
     name, transfer = "dhpo-transfer", True
 
     def searcher(self) -> Any:
-        rows = [c for s in self.problem.sources for c in s["configs"]]
-        values = [m["val_accuracy"] for s in self.problem.sources for m in s["metrics"]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return CBO(default_first=False, prior=fit_prior(self.space, rows, values))
+            priors = [
+                fit_prior(self.space, source["configs"], [m["val_accuracy"] for m in source["metrics"]])
+                for source in self.problem.sources
+            ]
+        return CBO(default_first=False, prior=priors)
 
 
 ADAPTERS = {cls.name: cls for cls in (Dhpo, DhpoFull, DhpoRandom, DhpoTransfer)}

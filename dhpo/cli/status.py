@@ -15,7 +15,16 @@ from typing import Any
 from dhpo import journal
 from dhpo.budget import parse_duration
 from dhpo.cli.record import RunRecord
-from dhpo.events import Event, SearchFinished, SessionOpened, TrialCompleted, TrialFailed, TrialTimedOut
+from dhpo.events import (
+    Event,
+    SearchFinished,
+    SessionOpened,
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialPromoted,
+    TrialTimedOut,
+)
 from dhpo.results import BestPoint, Results
 from dhpo.trial import Status
 
@@ -167,8 +176,10 @@ class _LastRun:
         match event:
             case SessionOpened():
                 self.opened, self.finished, self.n_ended = event, None, 0
-            case TrialCompleted():
+            case TrialCompleted() | TrialPaused():
                 self.n_ended += 1
+            case TrialPromoted():
+                self.n_ended -= 1
             case TrialFailed():
                 self.n_ended += 1
                 self.last_error = (event.trial, event.error)

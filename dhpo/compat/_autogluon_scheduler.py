@@ -70,7 +70,7 @@ class MOHyperbandScheduler:
         grace_period: the first rung.
         reduction_factor: the ratio of consecutive rungs.
         brackets: how many brackets.
-        type: "stopping"; for "promotion" it is taken instead, with a warning.
+        type: "stopping" or "promotion".
         rung_levels: the rungs themselves.
         rung_system_per_bracket: whether each bracket compares its own trials only.
         max_t: the resource at which a trial is complete; by default the constant ``epochs`` or ``max_t`` of ``args``.
@@ -122,9 +122,6 @@ class MOHyperbandScheduler:
             raise SettingError(f"train_fn={train_fn!r}: give a function that is decorated by @ag.args(...)")
         if num_trials is None and time_out is None:
             raise SettingError("neither num_trials nor time_out is given: give one of them")
-        if type == "promotion":
-            warnings.warn("type='promotion' is not available: 'stopping' is used", UserWarning, stacklevel=2)
-            type = "stopping"
         _check_without_effect(without_effect)
         _check_checkpoint(checkpoint, resume)
         self.objectives = _checked_objectives(objectives)
@@ -236,7 +233,7 @@ class MOASHAScheduler(MOHyperbandScheduler):
 
     Args:
         train_fn: as of :class:`MOHyperbandScheduler`.
-        type: "eps_net" or "nsga_ii". Trials are stopped at the rungs; AutoGluon pauses and promotes them.
+        type: "eps_net" or "nsga_ii". Trials pause at the rungs, and the best are promoted.
         **arguments: the other arguments of :class:`MOHyperbandScheduler`.
 
     Raises:
@@ -248,7 +245,7 @@ class MOASHAScheduler(MOHyperbandScheduler):
     def __init__(self, train_fn: Any, *, type: str = "eps_net", **arguments: Any) -> None:
         if type not in ("eps_net", "nsga_ii"):
             raise SettingError(f"type={type!r} is unknown: write 'eps_net' or 'nsga_ii'")
-        super().__init__(train_fn, scalarization_options={"algorithm": type}, **arguments)
+        super().__init__(train_fn, type="promotion", scalarization_options={"algorithm": type}, **arguments)
 
 
 def _checked_objectives(objectives: Mapping[str, str] | None) -> dict[str, str]:

@@ -62,7 +62,7 @@ _SYNONYMS: dict[str, dict[Any, Any]] = {
 #: What dhpo does not have, and the nearest that it has.
 _NEAREST: dict[str, dict[Any, Any]] = {
     "surrogate_model": {"RS": "ET", "MF": "ET"},
-    "acq_func": {"MES": "EI", "MESd": "EId", "gp_hedge": "EI", "gp_hedged": "EId"},
+    "acq_func": {"MES": "EI", "MESd": "EId", "gp_hedged": "gp_hedge"},
     "initial_point_generator": {"hammersly": "halton"},
 }
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -37,15 +36,16 @@ from dhpo.compat._deephyper_evaluator import (
 )
 from dhpo.compat._deephyper_settings import CBOSettings, to_cbo
 from dhpo.compat._failures import warn_if_all_failed
-from dhpo.errors import SettingError, TransferError
+from dhpo.errors import SettingError
 from dhpo.objectives import Objectives
 from dhpo.search import Search
-from dhpo.searchers import BoundSearcher, RandomSearcher, Searcher, rows_from
+from dhpo.searchers import RandomSearcher, Searcher, rows_from
+from dhpo.searchers.continued import Continued, observations_of
 from dhpo.searchers.prior import Prior
 from dhpo.space import HpProblem
 from dhpo.stopping.base import Stopper
 from dhpo.stopping.hyperband import Hyperband
-from dhpo.trial import Observation, Phase, Status
+from dhpo.trial import Observation, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ class RandomSearch:
             RunFunction(evaluator.run_function),
             objectives=self._objectives,
             stopper=self._stopper,
-            searcher=_Continued(self._searcher, self._earlier) if self._earlier else self._searcher,
+            searcher=Continued(self._searcher, self._earlier) if self._earlier else self._searcher,
             cluster=evaluator.cluster(),
             log_dir=self._log_dir,
             random_state=self._random_state,
@@ -245,49 +245,27 @@ class CBO(RandomSearch):
         """
         self._check_not_started("fit_surrogate")
         rows, values = rows_from(df)
-        known = {name for row in rows for name in row}
-        missing = [name for name in self.problem.hyperparameter_names if name not in known]
-        if missing:
-            raise TransferError(f"Incompatible dataframe 'df' to fit surrogate model of CBO. It lacks {missing}")
-        encoding = self.problem.encoding
-        configs = encoding.decode(encoding.encode_given(rows, clip=True))
-        observations = []
-        start = 1 + len(self._earlier) // 2
-        for place, (config, value) in enumerate(zip(configs, values, strict=True), start=start):
-            costs = self._objectives.costs(_by_name(self._objectives, value))
-            phase = Phase.FAILED if costs is None else Phase.ENDED
-            observations += [
-                Observation(-place, config, Phase.PENDING),  # numbered apart from the trials of this search
-                Observation(-place, config, phase, costs=costs),
-            ]
-        self._earlier += tuple(observations)
+        first = 1 + len(self._earlier) // 2
+        self._earlier += observations_of(self.problem, self._objectives, rows, values, first=first)
+
+    def fit_search_space(self, df: Any, fac_numerical: float = 0.125, fac_categorical: float = 10) -> None:
+        """Narrow the problem's distributions around the best configuration of an earlier search.
+
+        Args:
+            df: a results frame, or the path of its ``.csv`` file.
+            fac_numerical: the standard deviation of numbers, as a share of their range.
+            fac_categorical: how many times as probable as each other choice the best one becomes.
+
+        Raises:
+            TransferError: the results cannot be used.
+        """
+        self._check_not_started("fit_search_space")
+        search = Search(self.problem, objectives=self._objectives, searcher="random")
+        self.problem = search.fit_search_space(df, fac_numerical, fac_categorical, directions=self._objectives)
 
     def _check_not_started(self, method: str) -> None:
         if self._search is not None:
             raise SettingError(f"{method} comes too late: call it before the first search()")
-
-
-@dataclass(frozen=True)
-class _Continued:
-    """A searcher that has seen the results of an earlier search."""
-
-    searcher: Searcher
-    observations: tuple[Observation, ...]
-
-    def bind(self, problem: HpProblem, objectives: Objectives, *, seed: int, max_t: float | None) -> BoundSearcher:
-        """Make the state for one search, and tell it."""
-        state = self.searcher.bind(problem, objectives, seed=seed, max_t=max_t)
-        state.observe(self.observations)
-        return state
-
-    def settings(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {**self.searcher.settings(), "earlier_observations": len(self.observations) // 2}
-
-
-def _by_name(objectives: Objectives, value: Any) -> dict[str, Any]:
-    values = value if isinstance(value, list) else [value]
-    return dict(zip(objectives.names, values, strict=False))
 
 
 def _as_evaluator(value: Any) -> Evaluator | None:

@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFailed, TrialReported, TrialTimedOut
+from dhpo.events import (
+    Cancel,
+    Decide,
+    Event,
+    Start,
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialReported,
+    TrialTimedOut,
+)
 from dhpo.proposer import Place
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
@@ -133,6 +143,8 @@ def ended(end: End, now: float, clock: WallClock) -> Event | None:
             return TrialCompleted(
                 now, end.trial, end.attempt, end.values, end.metadata, end.stopped, started, finished, end.worker
             )
+        case EndKind.PAUSED:
+            return TrialPaused(now, end.trial, end.attempt, started, finished, end.worker)
         case EndKind.FAILED:
             return TrialFailed(now, end.trial, end.attempt, end.error, end.traceback, started, finished, end.worker)
         case EndKind.TIMED_OUT:

@@ -18,7 +18,7 @@ from dhpo.events import Cancel, Decide, Event, Start, TrialFailed, WorkerLost
 from dhpo.executors.base import Inbox, RunFunction, WallClock, ended, reported
 from dhpo.executors.relay import Relay
 from dhpo.proposer import Place
-from dhpo.trial import Decision
+from dhpo.trial import Decision, Due
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End
@@ -63,7 +63,7 @@ class DaskExecutor:
         self._client: Client = None  # until it is open
         self._clock: WallClock
         self._inbox: Inbox | None = None
-        self._milestones: dict[str, list[float]] = {}
+        self._due: dict[str, Due] = {}
 
     async def open(self, job: Job, function: RunFunction, time: float) -> None:
         """Connect, and put the relay on the scheduler and the run function on the workers."""
@@ -118,8 +118,8 @@ class DaskExecutor:
         for start, key in zip(starts, keys, strict=True):
             self._forget(start.trial)
             self._keys[start.trial] = key
-            if start.milestones:
-                self._milestones[key] = sorted(start.milestones, reverse=True)
+            if due := Due(start.milestones, start.every):
+                self._due[key] = due
         futures = self._client.map(
             run_task,
             # As bytes, Dask has nothing to look into: no text of a configuration can pass for the key of a task.
@@ -134,7 +134,7 @@ class DaskExecutor:
         """Drop a trial's task; Dask releases its key."""
         key = self._keys.pop(trial, None)
         if key is not None:
-            self._milestones.pop(key, None)
+            self._due.pop(key, None)
             if (future := self._futures.pop(key, None)) is not None:
                 future.release()
 
@@ -179,10 +179,8 @@ class DaskExecutor:
 
     def _note_ask(self, report: Record) -> None:
         key = self._keys.get(report.trial)
-        due = self._milestones.get(key) if key else None
-        if key and due and report.resource >= due[-1]:
-            while due and report.resource >= due[-1]:
-                due.pop()
+        due = self._due.get(key) if key else None
+        if key and due and due.at(report.resource):
             self._asked.append((key, report.index))
 
     def wake(self) -> None:

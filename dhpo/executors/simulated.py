@@ -6,17 +6,17 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from dhpo.errors import SettingError
-from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFailed, WorkerLost
+from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFailed, TrialPaused, WorkerLost
 from dhpo.executors.base import RunFunction, reported
 from dhpo.proposer import Place
-from dhpo.trial import Decision
+from dhpo.trial import Decision, Due
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End, EndKind, run_trial
@@ -48,16 +48,17 @@ class _Running:
     began: float
     records: list[Record]
     end: End
+    due: Due
     next: int = 0
     waiting: int = 0  # the index of the report that waits for a decision
-    due: list[float] = field(default_factory=list)
 
 
 class Simulated:
     """An executor with a virtual clock.
 
     A trial's run function is called when the trial starts, and its reports are then delivered at the virtual times
-    that ``seconds`` says. The searcher is asked in place: proposals cost no virtual time.
+    that ``seconds`` says. The searcher is asked in place: proposals cost no virtual time. A trial that was paused and
+    goes on takes no time for what it reports up to its rung, as if it had gone on from a checkpoint.
 
     Args:
         workers: how many workers there are.
@@ -134,9 +135,9 @@ class Simulated:
             worker = self._idle.pop()
             recorder = _Recorder()
             end = run_trial(self._function, self._data, self._job, start, recorder, f"simulated-{worker}")
-            due = sorted(start.milestones, reverse=True)
+            due = Due(start.milestones, start.every)
             self._count += 1
-            running = _Running(self._count, start, worker, self._now, recorder.records, end, due=due)
+            running = _Running(self._count, start, worker, self._now, recorder.records, end, due)
             self._running[running.number] = running
             self._of_worker[worker] = self._of_trial[start.trial] = running
             self._schedule(running)
@@ -214,9 +215,7 @@ class Simulated:
             return [self._finish(running)] if running.end.kind != EndKind.ABANDONED else []
         record = running.records[running.next]
         running.next += 1
-        if running.due and record.resource >= running.due[-1]:
-            while running.due and record.resource >= running.due[-1]:
-                running.due.pop()
+        if running.due.at(record.resource):
             running.waiting = record.index
             self._waiting.append(running)
         else:
@@ -227,6 +226,8 @@ class Simulated:
         self._leave(running)
         self._come_free(running.worker)
         end, now = running.end, self._now
+        if end.kind == EndKind.PAUSED:
+            return TrialPaused(now, end.trial, end.attempt, running.began, now, end.worker)
         if end.kind == EndKind.FAILED:
             return TrialFailed(now, end.trial, end.attempt, end.error, end.traceback, running.began, now, end.worker)
         return TrialCompleted(
@@ -244,9 +245,11 @@ class Simulated:
 
     def _decide(self, running: _Running, decision: Decision) -> None:
         running.waiting = 0
-        if decision is Decision.STOP:
-            stopped = running.end._replace(kind=EndKind.COMPLETED.value, values=None, metadata={}, stopped=True)
-            running.end, running.records = stopped, running.records[: running.next]
+        if decision is not Decision.CONTINUE:
+            stopped = decision is Decision.STOP
+            kind = EndKind.COMPLETED if stopped else EndKind.PAUSED
+            running.end = running.end._replace(kind=kind.value, values=None, metadata={}, stopped=stopped)
+            running.records = running.records[: running.next]
         self._schedule(running)
 
     def wake(self) -> None:

@@ -6,15 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from dhpo.errors import SettingError
+from dhpo.searchers.asktell import AskTell
 from dhpo.searchers.base import BoundSearcher, Searcher, proposal_rng
 from dhpo.searchers.cbo import CBO
+from dhpo.searchers.continued import Continued
 from dhpo.searchers.design import DesignSearcher
+from dhpo.searchers.evolution import RegularizedEvolution
+from dhpo.searchers.narrowing import narrowed
 from dhpo.searchers.prior import Prior, fit_prior, rows_from
 from dhpo.searchers.random import RandomSearcher
 
 _NAMED: dict[str, Callable[[], Searcher]] = {
     "cbo": CBO,
     "random": RandomSearcher,
+    "evolution": RegularizedEvolution,
     **{design: lambda design=design: DesignSearcher(design) for design in ("sobol", "halton", "lhs", "grid")},  # type: ignore[misc]
 }
 
@@ -41,12 +46,16 @@ def resolve(value: Any = None) -> Searcher:
 
 __all__ = [
     "CBO",
+    "AskTell",
     "BoundSearcher",
+    "Continued",
     "DesignSearcher",
     "Prior",
     "RandomSearcher",
+    "RegularizedEvolution",
     "Searcher",
     "fit_prior",
+    "narrowed",
     "proposal_rng",
     "resolve",
     "rows_from",

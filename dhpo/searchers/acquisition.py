@@ -83,13 +83,16 @@ _FUNCTIONS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
     "logEI": log_expected_improvement,
     "PI": probability_of_improvement,
 }
+#: What "gp_hedge" chooses from; the others are scored where the model is at hand.
+HEDGED = ("EI", "UCB", "PI")
+_NAMES = (*_FUNCTIONS, "gp_hedge", "EHVI")
 
 
 class Acquisition(NamedTuple):
     """A parsed acquisition function.
 
     Attributes:
-        name: one of "UCB", "EI", "logEI", "PI".
+        name: one of "UCB", "EI", "logEI", "PI", "gp_hedge", "EHVI".
         epistemic: whether only the model's own uncertainty counts, not the noise of the objective (suffix "d").
         sampled: whether each proposal draws its own ``kappa`` from the exponential law with mean ``kappa``
             (prefix "q"; Égelé et al. 2023, arXiv 2207.00479, section 3).
@@ -109,9 +112,9 @@ class Acquisition(NamedTuple):
         text = value if isinstance(value, str) else ""
         sampled = text.startswith("q")
         name = text.removeprefix("q").removesuffix("d")
-        if name not in _FUNCTIONS or (sampled and name != "UCB"):
+        if name not in _NAMES or (sampled and name != "UCB"):
             raise SettingError(
-                f"acq_func={value!r} is unknown: write one of 'auto', {', '.join(map(repr, _FUNCTIONS))}, 'qUCB', "
+                f"acq_func={value!r} is unknown: write one of {', '.join(map(repr, _NAMES))}, 'qUCB', "
                 "each also with the suffix 'd' (epistemic uncertainty only)"
             )
         return cls(name, text.endswith("d"), sampled)

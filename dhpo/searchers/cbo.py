@@ -5,27 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from hashlib import sha256
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from dhpo import scalarization
+from dhpo.encoding import Encoding
 from dhpo.errors import ExhaustedFailuresError, SettingError
 from dhpo.objectives import Objectives
 from dhpo.searchers.acquisition import Acquisition, Array, Scheduler, check_scheduler, scheduled
 from dhpo.searchers.base import proposal_rng
 from dhpo.searchers.design import Design, check_design
-from dhpo.searchers.history import History, TrainingSet, best_rows
-from dhpo.searchers.maximiser import Maximiser, Pool, Wish
+from dhpo.searchers.fitting import Fitter, Recipe
+from dhpo.searchers.history import SCALERS, History
+from dhpo.searchers.maximiser import Maximiser, Wish
 from dhpo.searchers.prior import Prior
 from dhpo.searchers.random import FirstPoints, Known, check_initial_points, proposals
-from dhpo.searchers.surrogates import GP_ROWS, Surrogate, check_surrogate, fit_surrogate, uses_gaussian_process
+from dhpo.searchers.surrogates import GP_ROWS, check_surrogate, uses_gaussian_process
+from dhpo.searchers.transfer import FIRST, Transfer
 from dhpo.space import HpProblem
 from dhpo.trial import Observation, Proposal
 
 STRATEGIES = ("qUCBd", "qUCB", "cl_min", "cl_mean", "cl_max", "topk", "boltzmann")
-SCALERS = ("auto", "identity", "minmax", "log", "quantile-uniform")
 FAILURES = ("min", "mean", "ignore")
 SCALARISATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "Linear": scalarization.linear,
@@ -35,10 +38,10 @@ SCALARISATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "Quadratic": scalarization.quadratic,
 }
 
-FOREST_ROWS = 2_000
 PENDING = 256
+_GP_INITIAL = 5  # the prior of the Gaussian process's lengths makes it useful from there on
+_PORTFOLIO = 32  # so many configurations have used up what earlier searches can recommend
 _POLISHED = 4  # of a batch; the others are taken from the pool as they are
-_FIT = 0x66_69_74  # tells the random stream of a fit from those of the proposals
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ class CBO:
     maximised.
 
     Args:
-        surrogate_model: "auto" (a Gaussian process for the first few hundred rows, "ET" from then on), "ET", "RF",
-            "TB", "GP", "GBRT", "HGBRT", "DUMMY", or a scikit-learn regressor.
+        surrogate_model: "auto" (which is "GP"), "GP" (a Gaussian process of at most a few hundred observations, chosen
+            among all), "ET", "RF", "TB", "GBRT", "HGBRT", "DUMMY", or a scikit-learn regressor.
         surrogate_model_kwargs: arguments of the named scikit-learn class.
         acq_func: "UCB", "EI", "logEI" or "PI", each also with the suffix "d" (only the model's own, epistemic,
-            uncertainty counts); "qUCB" and "qUCBd" draw ``kappa`` anew for every proposal.
+            uncertainty counts); "qUCB" and "qUCBd" draw ``kappa`` anew for every proposal. "gp_hedge" draws between EI,
+            UCB and PI, by the costs that the model predicts where each would go. "EHVI", for several objectives, is
+            the expected improvement of the hypervolume, in place of the scalarisation.
         kappa: weight of the uncertainty in UCB.
         xi: least improvement that EI and PI ask for, in units of the scaled objective.
         scheduler: how ``kappa`` changes with the number of observations: None, {"type": "constant"},
@@ -66,7 +71,7 @@ class CBO:
             constant instead and refit for each proposal; "topk" takes the best of the pool, "boltzmann" draws
             from it by its acquisition.
         n_initial_points: how many trials must show values before the model is used; None: one more than there are
-            hyperparameters, at least three, for a Gaussian process, about twice as many for other models.
+            hyperparameters, at least three and at most five, for a Gaussian process, about twice as many for others.
         initial_point_generator: "kronecker", "random", "sobol", "halton", "lhs" or "grid".
         initial_points: configurations to start with.
         default_first: whether the space's default configuration is the first of all.
@@ -76,10 +81,11 @@ class CBO:
             "Quadratic".
         moo_scalarization_weight: fixed weights, one for each objective; None draws them anew for each proposal.
         moo_lower_bounds: for each objective, the worst value still wanted (in its own units), or None.
-        objective_scaler: "auto" ("minmax" for one objective, "quantile-uniform" for several), "identity", "minmax",
-            "log" or "quantile-uniform".
+        objective_scaler: "auto" ("half-rank" for one objective, "quantile-uniform" for several), "identity", "minmax",
+            "log", "half-rank" or "quantile-uniform".
         random_fraction: share of proposals that are drawn at random, which guards against a wrong model.
-        prior: what an earlier search has taught (see :func:`~dhpo.searchers.prior.fit_prior`).
+        prior: what an earlier search has taught (see :func:`~dhpo.searchers.prior.fit_prior`), or a list of such, one
+            for each; how they are used, and when no longer, is told in :mod:`dhpo.searchers.transfer`.
 
     Raises:
         SettingError: an argument is unusable.
@@ -92,7 +98,7 @@ class CBO:
     xi: float = 0.001
     scheduler: Scheduler = None
     acq_optimizer: str = "sampling"
-    n_points: int = 2_000
+    n_points: int = 1_000
     multi_point_strategy: str = "qUCBd"
     n_initial_points: int | None = None
     initial_point_generator: str = "kronecker"
@@ -105,7 +111,7 @@ class CBO:
     moo_lower_bounds: Sequence[float | None] | None = None
     objective_scaler: str = "auto"
     random_fraction: float = 0.05
-    prior: Prior | None = None
+    prior: Prior | Sequence[Prior] | None = None
 
     def __post_init__(self) -> None:
         check_surrogate(self.surrogate_model, self.surrogate_model_kwargs)
@@ -124,8 +130,15 @@ class CBO:
         _check_count(self, "n_points", 1, optional=False)
         _check_count(self, "n_initial_points", 1, optional=True)
         _check_count(self, "max_failures", 1, optional=True)
-        if self.prior is not None and not isinstance(self.prior, Prior):
-            raise SettingError(f"prior={self.prior!r}: give what dhpo.searchers.fit_prior returns")
+        if not all(isinstance(prior, Prior) for prior in self.priors):
+            raise SettingError(f"prior={self.prior!r}: give what dhpo.searchers.fit_prior returns, or a list of such")
+
+    @property
+    def priors(self) -> tuple[Prior, ...]:
+        """What earlier searches have taught, one for each."""
+        if self.prior is None:
+            return ()
+        return tuple(self.prior) if isinstance(self.prior, Sequence) else (self.prior,)
 
     def bind(self, problem: HpProblem, objectives: Objectives, *, seed: int, max_t: float | None) -> CBOState:
         """Make the state for one search.
@@ -139,8 +152,8 @@ class CBO:
             if value is not None and len(value) != len(objectives):
                 raise SettingError(f"{name}={value!r} has {len(value)} entries for {len(objectives)} objectives "
                                    f"({', '.join(objectives.names)}): give one for each")  # fmt: skip
-        names = [column.name for column in problem.encoding.columns]
-        if self.prior is not None and [column.name for column in self.prior.encoding.columns] != names:
+        columns = _shape(problem.encoding)
+        if any(_shape(prior.encoding) != columns for prior in self.priors):
             raise SettingError("the prior was fitted for another space: fit it again for this one")
         return CBOState(self, problem, objectives, seed, max_t)
 
@@ -164,22 +177,24 @@ class CBOState:
         self._history = History(problem.encoding, len(objectives), max_t)
         self._acquisition = Acquisition.parse(settings.acq_func)
         n_columns = len(problem.encoding.columns)
-        least = (
-            max(n_columns + 1, 3) if uses_gaussian_process(settings.surrogate_model, 0) else max(2 * n_columns + 1, 8)
-        )
+        gaussian = uses_gaussian_process(settings.surrogate_model)
+        least = min(max(n_columns + 1, 3), _GP_INITIAL) if gaussian else max(2 * n_columns + 1, 8)
         self._n_initial = settings.n_initial_points or least
         self._design = Design(problem.encoding, settings.initial_point_generator, seed, self._n_initial, 3)
         signs, bounds = np.array(objectives.signs), settings.moo_lower_bounds or (None,) * len(objectives)
         self._bounds = np.array([math.inf if b is None else s * b for s, b in zip(signs, bounds, strict=True)])
-        self._fit: tuple[int, TrainingSet, list[Surrogate], Pool] | None = None
+        self._transfer = (
+            Transfer(problem.encoding, settings.priors, settings.n_points, seed) if settings.priors else None
+        )
+        recipe = Recipe(settings.surrogate_model, settings.surrogate_model_kwargs, settings.filter_failures,
+                        settings.objective_scaler, settings.n_points, self._bounds, self._transfer)  # fmt: skip
+        self._fitter = Fitter(problem.encoding, recipe, self._history, seed)
 
     @property
     def cheap(self) -> bool:
         """Whether proposals need no model yet."""
-        return self._history.n_succeeded < self._n_initial
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fit": None}  # made again when needed, the same
+        least = self._n_initial if self._transfer is None else min(FIRST, self._n_initial)
+        return self._history.n_succeeded < least
 
     def observe(self, observations: Sequence[Observation]) -> None:
         """Take in what happened; the model is refitted when the next proposal asks for it."""
@@ -198,38 +213,70 @@ class CBOState:
         taken: set[bytes] = set()
         chosen = self._first.left(self._known, taken, len(numbers))
         left = numbers[len(chosen) :]
-        if left and history.n_succeeded >= self._n_initial:
-            chosen += self._from_model(left, taken)
-        else:
-            chosen += [pair for number in left if (pair := self._at_start(number, taken)) is not None]
+        led = self._led(left)
+        for modelled, group in groupby(left, lambda number: self._modelled(number in led)):
+            if modelled:
+                self._from_model(list(group), led, taken, chosen)
+            else:
+                for number in group:
+                    self._at_start(number, number in led, taken, chosen)
         return proposals(self._known, chosen, history.n_observed)
 
-    def _at_start(self, number: int, taken: set[bytes]) -> tuple[str, Array] | None:
-        """A proposal without a model: from the prior, the design or, if these repeat, at random."""
-        rng = proposal_rng(self._seed, number)
-        row, prior = self._design.row(number) if number < len(self._design) else None, self._settings.prior
-        origin = "random" if self._settings.initial_point_generator == "random" else "design"
-        if prior is not None and rng.random() < prior.trust(self._history.n_succeeded):
-            row = prior.sample(1, rng, None if row is None else row[None, :])[0]
-            origin = "prior"
-        if row is not None and len(self._known.new(row[None, :], taken)):
-            return origin, self._known.take(row, taken)
-        row = self._known.draw(rng, taken)
-        return None if row is None else ("random", row)
+    def _led(self, numbers: Sequence[int]) -> set[int]:
+        """Which of these proposals go by what earlier searches expect."""
+        transfer, n = self._transfer, self._history.n_succeeded
+        if transfer is None or len(self._history) > GP_ROWS:  # by then the target's own results say more
+            return set()
+        if n:
+            self._fitter.learn()
+        probability = cache(self._fitter.probability)  # the same for the whole batch
+        return {number for number in numbers if transfer.leads(number, n, probability)}
 
-    def _from_model(self, numbers: Sequence[int], taken: set[bytes]) -> list[tuple[str, Array]]:
+    def _modelled(self, led: bool) -> bool:
+        """Whether the trials so far suffice for a model; what earlier searches expect stands in for some of them."""
+        return self._history.n_succeeded >= (min(FIRST, self._n_initial) if led else self._n_initial)
+
+    def _at_start(self, number: int, led: bool, taken: set[bytes], chosen: list[tuple[str, Array]]) -> None:
+        """Add a proposal without a model: from earlier searches, the design or, if these repeat, at random."""
+        rng = proposal_rng(self._seed, number)
+        row = self._design.row(number) if number < len(self._design) else None
+        origin = "random" if self._settings.initial_point_generator == "random" else "design"
+        if led:
+            origin, row = "prior", self._from_earlier(rng, row, taken, [row for _, row in chosen])[0]
+        if row is None or not len(self._known.new(row[None, :], taken)):
+            origin, row = "random", self._known.draw(rng, taken)
+            if row is None:
+                return
+        chosen.append((origin, self._known.take(row, taken)))
+
+    def _from_earlier(
+        self, rng: np.random.Generator, plain: Array | None, taken: set[bytes], batch: list[Array]
+    ) -> Array:
+        """A row (1, d) that earlier searches recommend; what they do not know is taken from ``plain``, or drawn."""
+        assert self._transfer is not None
+        seen = np.vstack([self._history.rows, *batch])
+        if len(seen) < _PORTFOLIO:
+            first = self._known.new(self._transfer.first(seen, _PORTFOLIO), taken)
+            if len(first):
+                return first[:1]
+        return self._transfer.sample(1, rng, None if plain is None else plain[None, :])
+
+    def _from_model(
+        self, numbers: Sequence[int], led: set[int], taken: set[bytes], chosen: list[tuple[str, Array]]
+    ) -> None:
+        """Add proposals from the model: for those that are led, the one with the mean of earlier searches."""
         lies = self._settings.multi_point_strategy.startswith("cl_")
         pending = self._history.pending(PENDING)
-        maximiser: Maximiser | None = None
-        chosen: list[tuple[str, Array]] = []
+        maximisers: dict[bool, Maximiser] = {}
         for place, number in enumerate(numbers):
-            rng = proposal_rng(self._seed, number)
+            rng, mean = proposal_rng(self._seed, number), number in led
             row, origin = None, "model"
             if rng.random() >= self._settings.random_fraction:
-                if maximiser is None or lies:
-                    maximiser = self._maximiser(pending, [row for _, row in chosen])
-                alone = place == 0 and not len(pending)
-                row = maximiser.choose(self._wish(rng, alone, place < _POLISHED), rng, self._fresh(taken))
+                if mean not in maximisers or lies:
+                    maximisers[mean] = self._maximiser(mean, pending, [row for _, row in chosen])
+                alone = not chosen and not len(pending)
+                wish = self._wish(rng, mean, alone, place < _POLISHED)
+                row = maximisers[mean].choose(wish, rng, self._fresh(taken))
             if row is None:
                 row, origin = self._known.draw(rng, taken), "random"
                 if row is None:
@@ -237,9 +284,9 @@ class CBOState:
             else:
                 self._known.take(row, taken)
             chosen.append((origin, row))
-            if maximiser is not None and not lies and self._settings.multi_point_strategy != "topk":
-                maximiser.believe(row[None, :])
-        return chosen
+            if not lies and self._settings.multi_point_strategy != "topk":
+                for maximiser in maximisers.values():
+                    maximiser.believe(row[None, :])
 
     def _fresh(self, taken: set[bytes]) -> Callable[[Array], Array]:
         def fresh(rows: Array) -> Array:
@@ -248,32 +295,28 @@ class CBOState:
 
         return fresh
 
-    def _wish(self, rng: np.random.Generator, alone: bool, polish: bool) -> Wish:
+    def _wish(self, rng: np.random.Generator, led: bool, alone: bool, polish: bool) -> Wish:
         """What this proposal looks for: its own kappa, weights and part of the pool."""
         settings, acquisition = self._settings, self._acquisition
         kappa = scheduled(settings.scheduler, self._history.n_observed, settings.kappa, self._n_initial)
         strategy = settings.multi_point_strategy
         if acquisition.sampled or (acquisition.name == "UCB" and strategy.startswith("qUCB") and not alone):
             kappa = float(rng.exponential(kappa))
-        sources = {"plain", "prior", "near"}
-        if settings.prior is not None and rng.random() < settings.prior.trust(self._history.n_succeeded):
-            sources = {"prior"}
         return Wish(
             acquisition=acquisition,
             kappa=kappa,
             xi=settings.xi,
-            scalarise=self._scalarisation(rng),
-            sources=frozenset(sources),
+            scalarise=self._scalarisation(rng, self._fitter.fit(led).training.bounds),
+            sources=frozenset(("plain", "near", "prior")),
             temperature=0.1 if strategy == "boltzmann" else 0.0,
             polish=polish and strategy not in ("topk", "boltzmann"),
         )
 
-    def _scalarisation(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+    def _scalarisation(self, rng: np.random.Generator, bounds: Array) -> Callable[[Array], Array]:
         m = len(self._bounds)
         given = self._settings.moo_scalarization_weight
         weights = scalarization.simplex_weights(1, m, rng) if given is None else np.array([given], dtype=float)
         function = SCALARISATIONS[self._settings.moo_scalarization_strategy]
-        bounds = self._fit[1].bounds if self._fit is not None else np.ones(m)
 
         def scalarise(costs: Array) -> Array:
             penalty = 2.0 * np.maximum(costs - bounds, 0.0)[:, np.isfinite(self._bounds)].sum(axis=1)
@@ -282,69 +325,21 @@ class CBOState:
 
         return scalarise
 
-    def _maximiser(self, pending: Array, batch: list[Array]) -> Maximiser:
+    def _maximiser(self, led: bool, pending: Array, batch: list[Array]) -> Maximiser:
         """The current fit, with what is pending counted in."""
-        training, surrogates, pool = self._fitted()
+        training, beliefs, pool = self._fitter.fit(led)
         waiting = np.vstack([pending, *batch])
         strategy = self._settings.multi_point_strategy
         if strategy.startswith("cl_") and len(waiting):
             # The names speak of the objective, the costs are its negative.
             costs = training.costs
             lies = {"cl_min": costs.max(axis=0), "cl_mean": costs.mean(axis=0), "cl_max": costs.min(axis=0)}
-            surrogates = self._surrogates(_with_lies(training, waiting, lies[strategy]))
+            training, beliefs, pool = self._fitter.refitted(led, waiting, lies[strategy])
             waiting = waiting[:0]
-        maximiser = Maximiser(self._encoding, surrogates, pool, self._inputs_at_top(training))
+        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.at_top)
         if strategy != "topk":
             maximiser.believe(waiting)
         return maximiser
-
-    def _fitted(self) -> tuple[TrainingSet, list[Surrogate], Pool]:
-        """The surrogates for the present observations, and their pool of candidates; both are kept."""
-        n = self._history.n_observed
-        if self._fit is None or self._fit[0] != n:
-            settings = self._settings
-            limit = GP_ROWS if uses_gaussian_process(settings.surrogate_model, len(self._history)) else FOREST_ROWS
-            training = self._history.training_set(
-                limit, settings.filter_failures, settings.objective_scaler, self._bounds
-            )
-            self._fit = (n, training, self._surrogates(training), self._pool(training))
-        return self._fit[1:]
-
-    def _surrogates(self, training: TrainingSet) -> list[Surrogate]:
-        inputs = self._inputs(training.rows, training.resources)
-        model, kwargs = self._settings.surrogate_model, self._settings.surrogate_model_kwargs
-        return [fit_surrogate(model, kwargs, inputs, y, self._fit_rng(i)) for i, y in enumerate(training.costs.T)]
-
-    def _pool(self, training: TrainingSet) -> Pool:
-        rng, n = self._fit_rng(-1), self._settings.n_points
-        best = best_rows(training, 5)
-        near = [self._encoding.neighbours(row, rng, 40, scale) for row in best for scale in (0.1, 0.02)]
-        prior = self._settings.prior
-        parts = {"plain": self._encoding.sample(n, rng), "near": np.vstack(near)}
-        if prior is not None:
-            parts["prior"] = prior.sample(n, rng)
-        return Pool.of(**parts, observed=training.rows[-GP_ROWS:])
-
-    def _inputs(self, rows: Array, resources: Array | None) -> Array:
-        features = self._encoding.features(rows)
-        return features if resources is None else np.column_stack([features, resources])
-
-    def _inputs_at_top(self, training: TrainingSet) -> Callable[[Array], Array]:
-        """Model inputs of rows at the resource at which trials are complete."""
-        return lambda rows: self._inputs(rows, None if training.resources is None else np.ones(len(rows)))
-
-    def _fit_rng(self, part: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self._seed, self._history.n_observed, _FIT, part + 1]))
-
-
-def _with_lies(training: TrainingSet, rows: Array, lie: Array) -> TrainingSet:
-    resources = training.resources
-    return TrainingSet(
-        np.vstack([training.rows, rows]),
-        None if resources is None else np.concatenate([resources, np.ones(len(rows))]),
-        np.vstack([training.costs, np.tile(lie, (len(rows), 1))]),
-        training.bounds,
-    )
 
 
 def _check_choice(settings: CBO, name: str, choices: Sequence[str]) -> None:
@@ -368,7 +363,7 @@ def _check_count(settings: CBO, name: str, least: int, optional: bool) -> None:
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, Prior):
-        return {"rows": len(value.rows), "digest": sha256(value.rows.tobytes()).hexdigest(), "weight": value.weight}
+        return {"rows": len(value.rows), "digest": value.digest, "weight": value.weight}
     if isinstance(value, Mapping):
         return {str(k): _as_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -376,3 +371,8 @@ def _as_json(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _shape(encoding: Encoding) -> list[tuple[str, str, int, bool]]:
+    """What encoded rows of two spaces must have in common to mean the same."""
+    return [(column.name, column.kind, column.n_choices, column.log) for column in encoding.columns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,8 @@ class GaussianProcess:
 
     def __init__(self, x: Array, y: Array) -> None:
         """Fit to costs ``y`` (n,) at ``x`` (n, d), whose entries are of the order of one."""
-        self.x = x
-        self._offset, self._scale = float(np.mean(y)), float(np.std(y)) or 1.0
-        z = (y - self._offset) / self._scale
+        self.x, self.y = x, y
+        z = (y - np.mean(y)) / (float(np.std(y)) or 1.0)
         rows = _spread(len(x), z)
         self._log_parameters = _fit_parameters(x[rows], z[rows])
         self.noise = math.exp(self._log_parameters[-1])
@@ -38,8 +38,17 @@ class GaussianProcess:
     def kernel(self, a: Array, b: Array) -> Array:
         """Prior covariances of the scaled costs, (len(a), len(b))."""
         lengths = np.exp(self._log_parameters[:-2])
-        root = math.sqrt(5.0) * np.sqrt(_squared_distances(a / lengths, b / lengths))
-        result: Array = self.variance * (1.0 + root + root * root / 3.0) * np.exp(-root)
+        root = _squared_distances(a / lengths, b / lengths)
+        root *= 5.0
+        np.sqrt(root, out=root)
+        result = root * root
+        result /= 3.0
+        result += root
+        result += 1.0
+        np.negative(root, out=root)
+        np.exp(root, out=root)
+        result *= root
+        result *= self.variance
         return result
 
     @property
@@ -51,24 +60,12 @@ class GaussianProcess:
         """Start with nothing believed."""
         return GaussianBelief(self, pool)
 
-    def mean(self, whitened: Array) -> Array:
-        """Scaled costs from whitened covariances, whose first rows belong to the observations."""
-        result: Array = self.white @ whitened[: len(self.x)]
-        return result
-
-    def prediction(self, mean: Array, explained: Array) -> Prediction:
-        """Costs and deviations from scaled costs, and the variance that is explained there."""
-        variance = np.maximum(self.variance - explained, 1e-14)
-        epistemic = np.sqrt(variance) * self._scale
-        total = np.sqrt(variance + self.noise) * self._scale
-        return Prediction(mean * self._scale + self._offset, epistemic, total)
-
 
 class GaussianBelief:
-    """The posterior at a pool of candidates, extended by believed points without a refit.
+    """The posterior at a pool of candidates, extended by further points without a refit.
 
-    A point observed at its predicted cost has a residual of zero, so that the predicted costs need the real
-    observations only, and each believed point adds one row to the Cholesky factor.
+    Each further point adds one row to the Cholesky factor. A point that is believed to show its predicted cost has a
+    residual of zero, so that the predicted costs need the real observations only.
     """
 
     def __init__(self, model: GaussianProcess, pool: Array) -> None:
@@ -76,35 +73,76 @@ class GaussianBelief:
         self._pool = pool
         self._x = model.x
         self._factor = model.factor
-        self._whitened = _solve_lower(model.factor, model.kernel(model.x, pool))
-        self._mean = model.mean(self._whitened)
-        self._explained = _column_squares(self._whitened)
+        self._blocks = [_solve_lower(model.factor, model.kernel(model.x, pool))]  # whitened covariances with the pool
+        self._explained = _column_squares(self._blocks[0])
+        self._condition(model.y)
+
+    def copy(self) -> GaussianBelief:
+        """The same belief, to be extended on its own."""
+        twin = copy(self)
+        twin._blocks = list(self._blocks)
+        return twin
 
     def pool(self) -> Prediction:
         """Predict at the pool."""
-        return self._model.prediction(self._mean, self._explained)
+        return self._prediction(self._mean, self._explained)
 
     def at(self, points: Array) -> Prediction:
         """Predict at any points."""
         whitened = _solve_lower(self._factor, self._model.kernel(self._x, points))
-        return self._model.prediction(self._model.mean(whitened), _column_squares(whitened))
+        return self._prediction(self._white @ whitened[: len(self._white)], _column_squares(whitened))
 
     def believe(self, points: Array) -> None:
         """Count these points as observed at their predicted costs."""
+        self._extend(points)
+
+    def observe(self, points: Array, costs: Array) -> None:
+        """Add observations, before any point is believed.
+
+        Args:
+            points: (k, d) what was observed since the fit.
+            costs: (n + k,) all costs, of the fit's points (they may be scaled anew) and of these.
+        """
+        self._extend(points)
+        self._condition(costs)
+
+    def _condition(self, costs: Array) -> None:
+        """Take these costs (n,) of all points so far."""
+        self._offset, self._scale = float(np.mean(costs)), float(np.std(costs)) or 1.0
+        self._white: Array = _solve_lower(self._factor, (costs - self._offset) / self._scale)
+        self._mean = self._project(self._white)
+
+    def _project(self, left: Array) -> Array:
+        """``left.T`` times the whitened covariances with the pool, whose rows are all points so far."""
+        start, total = 0, np.zeros((*left.shape[1:], len(self._pool)))
+        for block in self._blocks:
+            total += left[start : start + len(block)].T @ block
+            start += len(block)
+        return total
+
+    def _extend(self, points: Array) -> None:
         if not len(points):
             return
+        model = self._model
         n, m = len(self._x), len(points)
-        cross = _solve_lower(self._factor, self._model.kernel(self._x, points))
-        own = self._model.kernel(points, points) - cross.T @ cross
-        own[np.diag_indices_from(own)] += self._model.noise + 1e-6 * self._model.variance
+        cross = _solve_lower(self._factor, model.kernel(self._x, points))
+        own = model.kernel(points, points) - cross.T @ cross
+        own[np.diag_indices_from(own)] += model.noise + 1e-6 * model.variance
         corner = _cholesky(own)
-        rows = _solve_lower(corner, self._model.kernel(points, self._pool) - cross.T @ self._whitened)
+        block = _solve_lower(corner, model.kernel(points, self._pool) - self._project(cross))
         factor: Array = np.zeros((n + m, n + m))
         factor[:n, :n], factor[n:, :n], factor[n:, n:] = self._factor, cross.T, corner
         self._factor = factor
-        self._whitened = np.vstack([self._whitened, rows])
-        self._explained = self._explained + _column_squares(rows)
+        self._blocks.append(block)
+        self._explained = self._explained + _column_squares(block)
         self._x = np.vstack([self._x, points])
+
+    def _prediction(self, mean: Array, explained: Array) -> Prediction:
+        """Costs and deviations from scaled costs, and the variance that is explained there."""
+        variance = np.maximum(self._model.variance - explained, 1e-14)
+        epistemic = np.sqrt(variance) * self._scale
+        total = np.sqrt(variance + self._model.noise) * self._scale
+        return Prediction(mean * self._scale + self._offset, epistemic, total)
 
 
 def _spread(n: int, z: Array) -> Any:
@@ -119,7 +157,7 @@ def _spread(n: int, z: Array) -> Any:
 
 def _squared_distances(a: Array, b: Array) -> Array:
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
-    result: Array = np.maximum(squares, 0.0)
+    result: Array = np.maximum(squares, 0.0, out=squares)
     return result
 
 

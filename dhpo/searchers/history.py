@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from dhpo.encoding import Encoding
 from dhpo.pareto import non_dominated_rank
 from dhpo.searchers.acquisition import Array
 from dhpo.trial import Observation, Phase
 
+IntArray: TypeAlias = npt.NDArray[np.intp]
+
+SCALERS = ("auto", "identity", "minmax", "log", "quantile-uniform", "half-rank")
+_EARLY = 8  # the first costs, which the search has not drawn to the best ones yet, tell what is middling
 _OUTLIER_ROWS = 10  # quartiles of fewer values say little
 
 
@@ -25,12 +30,16 @@ class TrainingSet(NamedTuple):
             all are the same.
         costs: (n, m) scaled costs, imputed where a trial failed.
         bounds: (m,) the worst costs still wanted, on the same scale.
+        n_chosen: how many of the rows, the first, were chosen from the log's beginning; the others are its end.
+        span: the resources that are 0 and 1.
     """
 
     rows: Array
     resources: Array | None
     costs: Array
     bounds: Array
+    n_chosen: int = 0
+    span: tuple[float, float] = (1.0, 1.0)
 
 
 class History:
@@ -38,29 +47,31 @@ class History:
 
     def __init__(self, encoding: Encoding, n_objectives: int, max_t: float | None) -> None:
         self._encoding = encoding
-        self._n_objectives = n_objectives
         self._max_t = max_t
         self._rows: Array = np.empty((64, len(encoding.columns)))
         self._places: dict[int, int] = {}  # trial -> row
-        self._values: dict[tuple[int, float], tuple[float, ...]] = {}
+        # The log: one row (place, resource, costs) for each observation with costs (NaN: it failed).
+        self._log: Array = np.empty((64, 2 + n_objectives))
+        self._n_log = 0
+        self._chosen: tuple[tuple[int, int, bool], IntArray] | None = None
         self._succeeded: set[int] = set()
         self._pending: dict[int, None] = {}  # in the order of their starts
-        self._failed: dict[int, None] = {}
+        self.n_failed = 0
         self.n_observed = 0
 
     def __len__(self) -> int:
-        """How many (trial, resource) pairs have shown values."""
-        return len(self._values)
+        """How many observations there are to learn from: those with costs, and the failures."""
+        return self._n_log
+
+    @property
+    def rows(self) -> Array:
+        """The encoded configurations (n, d) of all trials, in the order of their starts."""
+        return self._rows[: len(self._places)]
 
     @property
     def n_succeeded(self) -> int:
         """How many trials have shown values."""
         return len(self._succeeded)
-
-    @property
-    def n_failed(self) -> int:
-        """How many trials failed."""
-        return len(self._failed)
 
     def observe(self, observations: Sequence[Observation]) -> None:
         """Take in what happened, in order."""
@@ -75,10 +86,11 @@ class History:
             if o.phase is not Phase.RUNG:
                 self._pending.pop(o.trial, None)
             if o.phase is Phase.FAILED:
-                self._failed[o.trial] = None
+                self.n_failed += 1
+                self._record(o.trial, math.nan, math.nan)
             elif o.costs is not None:
                 resource = o.resource if o.resource is not None else (self._max_t or 1.0)
-                self._values[o.trial, float(resource)] = o.costs
+                self._record(o.trial, resource, o.costs)
                 self._succeeded.add(o.trial)
 
     def _append(self, trials: list[int], rows: Array) -> None:
@@ -88,45 +100,106 @@ class History:
         self._rows[start : start + len(rows)] = rows
         self._places.update(zip(trials, range(start, start + len(rows)), strict=True))
 
+    def _record(self, trial: int, resource: float, costs: float | tuple[float, ...]) -> None:
+        if self._n_log == len(self._log):
+            self._log = np.concatenate([self._log, np.empty_like(self._log)])
+        entry = self._log[self._n_log]
+        entry[0], entry[1], entry[2:] = self._places[trial], resource, costs
+        self._n_log += 1
+
     def pending(self, limit: int) -> Array:
         """The encoded configurations (k, d) of the latest trials that have not ended, at most ``limit``."""
         return self._rows[[self._places[t] for t in list(self._pending)[-limit:]]]
 
-    def training_set(self, limit: int, failures: str, scaler: str, bounds: Array) -> TrainingSet:
+    def training_set(
+        self,
+        limit: int,
+        failures: str,
+        scaler: str,
+        bounds: Array,
+        n_beginning: int | None = None,
+        n: int | None = None,
+    ) -> TrainingSet:
         """The matrices for a fit.
 
         Args:
-            limit: rows at most; beyond it the latest and the best half of them are kept.
+            limit: how many rows at most are chosen from the log's beginning: half of them the best trials' last
+                observations, an eighth what these showed before, an eighth the latest, the others spread evenly
+                over the costs.
             failures: what failed trials are imputed with: "min" the worst value seen, "mean" the mean; "ignore" drops
                 them.
             scaler: see :func:`scale`.
             bounds: (m,) the worst costs still wanted, infinite where any is.
+            n_beginning: how long that beginning is; None: the whole log. All later observations are taken as well.
+            n: the length of the log that counts; None: all of it.
         """
-        keys = list(self._values)
-        trials = [trial for trial, _ in keys]
-        resources = np.array([resource for _, resource in keys])
-        costs = np.array(list(self._values.values())).reshape(len(keys), self._n_objectives)
-        if len(keys) > limit:
-            keep = _latest_and_best(costs, limit)
-            trials, resources, costs = [trials[i] for i in keep], resources[keep], costs[keep]
-        failed = [] if failures == "ignore" else list(self._failed)[-max(limit // 4, 1) :]
-        costs = clip_outliers(costs)
-        scaled = scale(np.vstack([costs, np.clip(bounds, costs.min(axis=0), costs.max(axis=0))]), scaler)
-        costs, bounds = scaled[:-1], scaled[-1]
-        if failed:
-            imputed = costs.mean(axis=0) if failures == "mean" else costs.max(axis=0)
-            costs = np.vstack([costs, np.tile(imputed, (len(failed), 1))])
-            resources = np.concatenate([resources, np.full(len(failed), resources.max())])
-        rows = self._rows[[self._places[t] for t in (*trials, *failed)]]
-        return TrainingSet(rows, self._relative(resources), costs, bounds)
+        log = self._log[: self._n_log if n is None else n]
+        start = len(log) if n_beginning is None else n_beginning
+        chosen = self._choice(start, limit, failures == "ignore")
+        rest = log[start:]
+        if failures == "ignore":
+            rest = rest[~np.isnan(rest[:, 1])]
+        log_of_all, log = log, np.vstack([log[chosen], rest])
+        places, resources, costs = log[:, 0].astype(int), log[:, 1], log[:, 2:]
+        failed = np.isnan(resources)
+        shown = clip_outliers(costs[~failed])
+        early = log_of_all[~np.isnan(log_of_all[:, 1])][:_EARLY, 2:]
+        middle = np.sort(early, axis=0)[(len(early) - 1) // 2]
+        scaled = scale(np.vstack([shown, np.clip(bounds, shown.min(axis=0), shown.max(axis=0))]), scaler, middle)
+        scaled, bounds = scaled[:-1], scaled[-1]
+        costs = np.empty(costs.shape)
+        costs[~failed] = scaled
+        costs[failed] = scaled.mean(axis=0) if failures == "mean" else scaled.max(axis=0)
+        resources = np.where(failed, resources[~failed].max(), resources)
+        span, relative = self._relative(resources)
+        return TrainingSet(self._rows[places], relative, costs, bounds, len(chosen), span)
 
-    def _relative(self, resources: Array) -> Array | None:
+    def _choice(self, start: int, limit: int, drop_failed: bool) -> IntArray:
+        """What is chosen from the log's beginning, kept for the next call: it takes time in a long log."""
+        if self._chosen is None or self._chosen[0] != (start, limit, drop_failed):
+            self._chosen = (start, limit, drop_failed), _choose(self._log[:start], limit, drop_failed)
+        return self._chosen[1]
+
+    def _relative(self, resources: Array) -> tuple[tuple[float, float], Array | None]:
         """Resources on a log scale from 0 to 1, where 1 is the resource at which trials are complete."""
         low, high = float(resources.min()), max(float(resources.max()), self._max_t or 0.0)
         if low == high:
-            return None
+            return (low, high), None
         floor = max(low, 1e-9 * high)
-        return np.log(np.maximum(resources, floor) / floor) / math.log(high / floor)
+        return (low, high), np.log(np.maximum(resources, floor) / floor) / math.log(high / floor)
+
+
+def _choose(log: Array, limit: int, drop_failed: bool) -> IntArray:
+    """Which observations of a log a model is fitted to, ascending; at most ``limit``."""
+    # Of several observations of a trial at one resource the last counts.
+    order = np.lexsort((np.arange(len(log)), log[:, 1], log[:, 0]))
+    sorted_ = log[order]
+    last = np.ones(len(log), dtype=bool)
+    last[:-1] = (sorted_[1:, 0] != sorted_[:-1, 0]) | (sorted_[1:, 1] != sorted_[:-1, 1])
+    kept = np.sort(order[last])
+    failed = np.isnan(log[kept, 1])
+    kept, failures = kept[~failed], kept[failed] if not drop_failed else kept[:0]
+    failures = failures[-max(limit // 4, 1) :]
+    limit -= len(failures)
+    if len(kept) > limit:
+        kept = kept[_choose_shown(log[kept], limit)]
+    return np.sort(np.concatenate([kept, failures]))
+
+
+def _choose_shown(log: Array, limit: int) -> IntArray:
+    """As :func:`_choose`, where all have shown costs and there are too many."""
+    order = np.lexsort((log[:, 1], log[:, 0]))
+    is_top = np.ones(len(log), dtype=bool)  # the trial's observation at the largest resource
+    is_top[order[:-1]] = log[order[1:], 0] != log[order[:-1], 0]
+    tops = np.flatnonzero(is_top)
+    tops = tops[np.argsort(_ranks(log[tops, 2:]), kind="stable")]
+    best, others = tops[: limit // 2], tops[limit // 2 :]
+    lower = np.flatnonzero(np.isin(log[:, 0], log[best, 0]) & ~is_top)[-(limit // 8) :]
+    latest = others[others >= np.sort(tops)[-min(limit // 8, len(tops))]]
+    others = others[~np.isin(others, latest)]
+    left = limit - len(best) - len(lower) - len(latest)
+    spread = others[np.unique(np.linspace(0, len(others) - 1, left).astype(int))] if len(others) else others
+    return np.sort(np.concatenate([best, lower, latest, spread]))
 
 
 def best_rows(training: TrainingSet, n: int) -> Array:
@@ -141,16 +214,6 @@ def _ranks(costs: Array) -> Array:
     return costs[:, 0] if costs.shape[1] == 1 else non_dominated_rank(costs).astype(float)
 
 
-def _latest_and_best(costs: Array, limit: int) -> list[int]:
-    latest = range(len(costs) - limit // 2, len(costs))
-    keep = set(latest)
-    for i in np.argsort(_ranks(costs), kind="stable").tolist():
-        if len(keep) >= limit:
-            break
-        keep.add(i)
-    return sorted(keep)
-
-
 def clip_outliers(costs: Array) -> Array:
     """Clip costs (n, m) above the third quartile plus 1.5 interquartile ranges (Tukey's fence)."""
     if len(costs) < _OUTLIER_ROWS:
@@ -161,17 +224,21 @@ def clip_outliers(costs: Array) -> Array:
     return np.where((high > low) & (costs > fence), fence, costs)
 
 
-def scale(costs: Array, scaler: str) -> Array:
+def scale(costs: Array, scaler: str, middle: Array | None = None) -> Array:
     """Scale each column of costs (n, m) to the order of one.
 
     Args:
         costs: (n, m).
-        scaler: "identity"; "minmax" to [0, 1]; "log", the logarithm of the latter; "quantile-uniform", ranks in [0, 1]
-            with ties sharing their mean (Égelé et al. 2023, arXiv 2309.14936, section 4.1); "auto", "minmax" for one
+        scaler: "identity"; "minmax" to [0, 1]; "log", the logarithm of the latter; "half-rank", the same with the worse
+            half replaced by normal quantiles of their ranks, so that what is bad counts no more than the spread of
+            what is good (Song et al. 2024, arXiv 2408.11527, appendix B.1); "quantile-uniform", ranks in [0, 1] with
+            ties sharing their mean (Égelé et al. 2023, arXiv 2309.14936, section 4.1); "auto", "half-rank" for one
             objective and "quantile-uniform" for several.
+        middle: (m,) where the worse half begins; None: at the median. The median of costs that a search has drawn to
+            its best one would make too much of the differences there.
     """
     if scaler == "auto":
-        scaler = "minmax" if costs.shape[1] == 1 else "quantile-uniform"
+        scaler = "half-rank" if costs.shape[1] == 1 else "quantile-uniform"
     if scaler == "identity":
         return costs
     if scaler == "quantile-uniform":
@@ -180,7 +247,28 @@ def scale(costs: Array, scaler: str) -> Array:
             _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
             columns.append(((np.cumsum(counts) - counts) + (counts - 1) / 2)[inverse] / max(len(column) - 1, 1))
         return np.stack(columns, axis=1)
+    if scaler == "half-rank":
+        costs = np.stack(
+            [_half_ranked(column, None if middle is None else middle[j]) for j, column in enumerate(costs.T)], axis=1
+        )
     low = costs.min(axis=0)
     width = costs.max(axis=0) - low
     unit: Array = (costs - low) / np.where(width > 0, width, 1.0)
     return np.log(unit + 1e-3) / math.log(1e3) + 1.0 if scaler == "log" else unit
+
+
+def _half_ranked(costs: Array, middle: float | None) -> Array:
+    """Costs (n,) whose part above the middle is as a normal sample of the spread below it would be."""
+    from scipy.special import ndtri
+
+    median = float(np.sort(costs)[(len(costs) - 1) // 2])
+    if middle is not None:
+        median = max(median, middle)
+    worse = costs > median
+    spread = math.sqrt(float(np.mean((costs[~worse] - median) ** 2)))
+    if not worse.any() or spread == 0.0:  # half of the costs are equal: their spread says nothing of the others
+        return costs
+    _, places = np.unique(costs[worse], return_inverse=True)
+    result = costs.copy()
+    result[worse] = median + spread * ndtri(0.5 + 0.5 * (places + 1) / (places.max() + 2))
+    return result

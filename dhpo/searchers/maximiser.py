@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from dhpo.encoding import Encoding
-from dhpo.searchers.acquisition import Acquisition, Array, Prediction
-from dhpo.searchers.surrogates import Belief, Surrogate
+from dhpo.pareto import reference_point
+from dhpo.searchers.acquisition import HEDGED, Acquisition, Array, Prediction
+from dhpo.searchers.ehvi import expected_hypervolume_improvement
+from dhpo.searchers.surrogates import Belief
 
-_POLISH_SCALES = (0.1, 0.03, 0.01, 0.003, 0.001)
-_POLISH_POINTS = 24
+_POLISH_SCALES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+_POLISH_POINTS = 64
 
 #: Tells which of some encoded rows may be proposed.
 Fresh = Callable[[Array], Array]
+#: Scores points from the predictions for all objectives.
+Scorer = Callable[[list[Prediction]], Array]
+IntArray: TypeAlias = npt.NDArray[np.intp]
 
 
 class Wish(NamedTuple):
@@ -62,19 +68,16 @@ class Maximiser:
 
     Args:
         encoding: the space.
-        surrogates: one for each objective.
+        beliefs: one for each objective, about the pool; left as they are.
         pool: the candidates.
         inputs: turns encoded rows into model inputs, at the resource that counts.
     """
 
-    def __init__(
-        self, encoding: Encoding, surrogates: list[Surrogate], pool: Pool, inputs: Callable[[Array], Array]
-    ) -> None:
+    def __init__(self, encoding: Encoding, beliefs: list[Belief], pool: Pool, inputs: Callable[[Array], Array]) -> None:
         self._encoding = encoding
         self._pool = pool
         self._inputs = inputs
-        points = inputs(pool.rows)
-        self._beliefs: list[Belief] = [surrogate.belief(points) for surrogate in surrogates]
+        self._beliefs = [belief.copy() for belief in beliefs]
 
     def believe(self, rows: Array) -> None:
         """Count these encoded rows as observed at their predicted costs."""
@@ -85,11 +88,16 @@ class Maximiser:
 
     def choose(self, wish: Wish, rng: np.random.Generator, fresh: Fresh) -> Array | None:
         """The fresh row of highest acquisition; None when the pool has none."""
-        mean, std = _scalarised([belief.pool() for belief in self._beliefs], wish)
-        best = float(mean[self._pool.parts["observed"]].min())
+        predictions = [belief.pool() for belief in self._beliefs]
+        observed = self._pool.parts["observed"]
+        mean, std = _scalarised(predictions, wish)
+        best = float(mean[observed].min())
         places = np.concatenate([np.arange(part.start, part.stop) for name, part in self._pool.parts.items()
                                  if name in wish.sources])  # fmt: skip
-        scores = wish.acquisition.score(mean[places], std[places], best, wish.kappa, wish.xi)
+        if wish.acquisition.name == "gp_hedge":
+            wish = _hedged(wish, mean[places], std[places], best, rng)
+        score = self._scorer(wish, best, _vectors(predictions, wish)[0][observed])
+        scores = score([_at(p, places) for p in predictions])
         if wish.temperature > 0:
             span = float(scores.max() - scores.min()) or 1.0
             scores = scores / span / wish.temperature + rng.gumbel(size=len(scores))
@@ -101,36 +109,68 @@ class Maximiser:
             found = block[fresh(self._pool.rows[block])]
             if len(found):
                 row = self._pool.rows[found[0]]
-                return self._polished(row, best, wish, rng, fresh) if wish.polish else row
+                return self._polished(row, score, rng, fresh) if wish.polish else row
         return None
 
-    def _polished(self, row: Array, best: float, wish: Wish, rng: np.random.Generator, fresh: Fresh) -> Array:
+    def _polished(self, row: Array, score_of: Scorer, rng: np.random.Generator, fresh: Fresh) -> Array:
         """Climb by one-exchange neighbours, from far ones to near ones."""
-        score = self._score(row[None, :], best, wish)[0]
+
+        def score(rows: Array) -> Array:
+            points = self._inputs(rows)
+            return score_of([belief.at(points) for belief in self._beliefs])
+
+        highest = score(row[None, :])[0]
         for scale in _POLISH_SCALES:
-            for _ in range(2):
-                rows = self._encoding.neighbours(row, rng, _POLISH_POINTS, scale)
-                if not len(rows):
-                    break
-                scores = self._score(rows, best, wish)
-                better = np.flatnonzero(scores > score)
-                better = better[np.argsort(-scores[better], kind="stable")]
-                better = better[fresh(rows[better])] if len(better) else better
-                if not len(better):
-                    break
-                row, score = rows[better[0]], scores[better[0]]
+            rows = self._encoding.neighbours(row, rng, _POLISH_POINTS, scale)
+            if not len(rows):
+                continue
+            scores = score(rows)
+            better = np.flatnonzero(scores > highest)
+            better = better[np.argsort(-scores[better], kind="stable")]
+            better = better[fresh(rows[better])] if len(better) else better
+            if len(better):
+                row, highest = rows[better[0]], scores[better[0]]
         return row
 
-    def _score(self, rows: Array, best: float, wish: Wish) -> Array:
-        points = self._inputs(rows)
-        mean, std = _scalarised([belief.at(points) for belief in self._beliefs], wish)
-        return wish.acquisition.score(mean, std, best, wish.kappa, wish.xi)
+    def _scorer(self, wish: Wish, best: float, front: Array) -> Scorer:
+        """The acquisition as a function of the predictions for all objectives."""
+        if wish.acquisition.name == "EHVI":
+            reference = reference_point(front)
+            return lambda predictions: expected_hypervolume_improvement(*_vectors(predictions, wish), front, reference)
+
+        def score(predictions: list[Prediction]) -> Array:
+            mean, std = _scalarised(predictions, wish)
+            return wish.acquisition.score(mean, std, best, wish.kappa, wish.xi)
+
+        return score
+
+
+def _hedged(wish: Wish, mean: Array, std: Array, best: float, rng: np.random.Generator) -> Wish:
+    """Choose between acquisitions by the costs that the model predicts where each would go.
+
+    As the hedge of Brochu et al. 2011 (arXiv 1009.5419, section 3), with the gains of the present model in the place
+    of those summed over the past, so that a proposal follows from the observations alone.
+    """
+    choices = [wish.acquisition._replace(name=name) for name in HEDGED]
+    nominees = [int(a.score(mean, std, best, wish.kappa, wish.xi).argmax()) for a in choices]
+    gains = -mean[nominees] / (float(mean.std()) or 1.0)
+    shares = np.exp(gains - gains.max())
+    return wish._replace(acquisition=choices[int(rng.choice(len(choices), p=shares / shares.sum()))])
+
+
+def _at(prediction: Prediction, places: IntArray) -> Prediction:
+    return Prediction(*(values[places] for values in prediction))
+
+
+def _vectors(predictions: list[Prediction], wish: Wish) -> tuple[Array, Array]:
+    """Costs and deviations of all objectives, (n, m) each."""
+    means = np.stack([p.mean for p in predictions], axis=1)
+    return means, np.stack([p.epistemic if wish.acquisition.epistemic else p.total for p in predictions], axis=1)
 
 
 def _scalarised(predictions: list[Prediction], wish: Wish) -> tuple[Array, Array]:
     """One cost and one deviation for each point: how far the scalarised cost sinks when each objective sinks by one."""
-    means = np.stack([p.mean for p in predictions], axis=1)
-    stds = np.stack([p.epistemic if wish.acquisition.epistemic else p.total for p in predictions], axis=1)
+    means, stds = _vectors(predictions, wish)
     if means.shape[1] == 1:
         return means[:, 0], stds[:, 0]
     mean = wish.scalarise(means)

@@ -2,7 +2,8 @@
 
 The method follows Dorier et al. 2022 ("HPC Storage Service Autotuning Using Variational-Autoencoder-Guided
 Asynchronous Bayesian Optimization", section III): fit a generative model to the best quantile of the source, and
-sample from it in the target. The model here is a kernel density in encoded space.
+sample from it in the target. The model here is a kernel density in encoded space, with a regression of all the
+source's results beside it; :mod:`dhpo.searchers.transfer` says how a search uses them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +24,11 @@ from dhpo.errors import TransferError
 from dhpo.objectives import Objectives
 from dhpo.pareto import non_dominated_rank
 from dhpo.searchers.acquisition import Array
+from dhpo.searchers.source import SourceModel
 from dhpo.space import HpProblem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Fewer results than this say too little about where the good configurations are.
 MIN_ROWS = 10
@@ -44,12 +50,14 @@ class Prior:
         rows: (m, d) best configurations; NaN where the source says nothing.
         bandwidth: (d,) standard deviations of the perturbations; for a categorical, the rate of redraws.
         weight: how far the prior is trusted at the start, from 0 to 1.
+        model: what the source expects of any configuration; None where its results are all equal, or only one.
     """
 
     encoding: Encoding
     rows: Array
     bandwidth: Array
     weight: float = 1.0
+    model: SourceModel | None = None
 
     def sample(self, n: int, rng: np.random.Generator, plain: Array | None = None) -> Array:
         """Draw ``n`` configurations, encoded.
@@ -69,13 +77,11 @@ class Prior:
         snapped = self.encoding.snap(drawn)
         return np.where(self.encoding.valid(snapped)[:, None], snapped, plain)
 
-    def trust(self, n_observed: int) -> float:
-        """The probability with which a proposal relies on the prior, after ``n_observed`` of the target's own results.
-
-        The prior counts as many observations as it has rows (ten at most).
-        """
-        m = min(len(self.rows), MIN_ROWS)
-        return self.weight * m / (m + n_observed)
+    @property
+    def digest(self) -> str:
+        """Identifies what was learnt from the source: 64 hexadecimal digits."""
+        parts = [self.rows] if self.model is None else [self.rows, self.model.x, self.model.y]
+        return sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def fit_prior(
@@ -118,15 +124,21 @@ def fit_prior(
             stacklevel=2,
         )
         q = q_max
-    costs = _costs(objectives, directions)
+    costs = costs_of(objectives, directions)
     succeeded = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    best = succeeded[_best(costs[succeeded], q)]
-    encoded = _encode(problem, [rows[i] for i in best], dict(rename or {}))
-    return Prior(problem.encoding, encoded, _bandwidth(encoded, problem.encoding.columns))
+    costs, encoding = costs[succeeded], problem.encoding
+    encoded = encode_source(problem, [rows[i] for i in succeeded.tolist()], dict(rename or {}))
+    best = encoded[_best(costs, q)]
+    model = SourceModel.fit(encoding, encoded, costs)
+    return Prior(encoding, best, _bandwidth(best, encoding.columns), model=model)
 
 
-def _costs(objectives: Sequence[Any], directions: Objectives | None) -> Array:
-    """The results as costs (n, m), NaN where one failed."""
+def costs_of(objectives: Sequence[Any], directions: Objectives | None) -> Array:
+    """The results, as :func:`fit_prior` takes them, as costs (n, m), NaN where one failed.
+
+    Raises:
+        TransferError: none succeeded, or they do not go together.
+    """
     parsed = [_numbers(value) for value in objectives]
     if not any(parsed):
         raise TransferError(f"all {len(parsed)} results are failures: nothing can be learnt from them")
@@ -159,7 +171,12 @@ def _best(costs: Array, q: float) -> Any:
     return np.flatnonzero(rank <= least)
 
 
-def _encode(problem: HpProblem, rows: Sequence[Mapping[str, Any]], rename: Mapping[str, str]) -> Array:
+def encode_source(problem: HpProblem, rows: Sequence[Mapping[str, Any]], rename: Mapping[str, str]) -> Array:
+    """A source's configurations in the target's encoding (n, d); NaN for what it lacks or what the target has not.
+
+    Raises:
+        TransferError: no hyperparameter is shared.
+    """
     encoding = problem.encoding
     names = list(dict.fromkeys(name for row in rows for name in row))
     target = {name: rename.get(name, name) for name in names}
@@ -224,19 +241,11 @@ def _bandwidth(encoded: Array, columns: Sequence[Column]) -> Array:
     return bandwidth
 
 
-def rows_from(results: Any) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Read configurations and results from what a user has of an earlier search.
-
-    Args:
-        results: a pandas DataFrame with columns ``p:<name>`` and ``objective``, or ``objective_0``, ``objective_1``,
-            …; the path of such a ``.csv`` file; or an object with ``to_frame()``.
-
-    Returns:
-        The configurations, missing (inactive) values absent, and the results: one value each, or a list of values with
-        several objectives; as :func:`fit_prior` takes them.
+def frame_from(results: Any) -> pd.DataFrame:
+    """The results frame of what :func:`rows_from` takes.
 
     Raises:
-        TransferError: it is something else, the file cannot be read, or columns are missing.
+        TransferError: it is something else, or the file cannot be read.
     """
     import pandas as pd
 
@@ -256,6 +265,24 @@ def rows_from(results: Any) -> tuple[list[dict[str, Any]], list[Any]]:
             f"results of type {type(results).__name__} cannot be used: give a DataFrame, results, or the path of a "
             ".csv file"
         )
+    return frame
+
+
+def rows_from(results: Any) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Read configurations and results from what a user has of an earlier search.
+
+    Args:
+        results: a pandas DataFrame with columns ``p:<name>`` and ``objective``, or ``objective_0``, ``objective_1``,
+            …; the path of such a ``.csv`` file; or an object with ``to_frame()``.
+
+    Returns:
+        The configurations, missing (inactive) values absent, and the results: one value each, or a list of values with
+        several objectives; as :func:`fit_prior` takes them.
+
+    Raises:
+        TransferError: it is something else, the file cannot be read, or columns are missing.
+    """
+    frame = frame_from(results)
     parameters = [c for c in frame.columns if isinstance(c, str) and c.startswith("p:")]
     matches = [c for c in frame.columns if isinstance(c, str) and re.fullmatch(r"objective_\d+", c)]
     numbered = sorted(matches, key=lambda c: int(c.rpartition("_")[2]))

@@ -8,6 +8,7 @@ away around it (Desautels et al. 2014, section 4). No refit is needed, however l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,8 +20,8 @@ from dhpo.searchers.gaussian_process import GaussianProcess
 #: The names under which surrogates may be asked for.
 NAMES = ("auto", "ET", "RF", "TB", "GP", "GBRT", "HGBRT", "DUMMY")
 
-#: "auto" takes the Gaussian process up to this many rows: there it is far more accurate than trees, and no slower.
-GP_ROWS = 300
+#: The Gaussian process is fitted to at most so many rows.
+GP_ROWS = 200
 
 
 class Belief(Protocol):
@@ -33,7 +34,13 @@ class Belief(Protocol):
         """Predict at any points (n, d)."""
 
     def believe(self, points: Array) -> None:
-        """Count these points (n, d) as observed."""
+        """Count these points (k, d) as observed at their predicted costs."""
+
+    def observe(self, points: Array, costs: Array) -> None:
+        """Add observations (k, d), before any is believed; ``costs`` are all, the fit's first."""
+
+    def copy(self) -> Belief:
+        """The same belief, to be extended on its own."""
 
 
 class Surrogate(Protocol):
@@ -68,6 +75,14 @@ class _Tracked:
             embedded = self._model.embed(points)
             self._shrink *= np.prod(1.0 - self._model.similarity(embedded, self._pool), axis=0)
             self._believed.append(embedded)
+
+    def observe(self, points: Array, costs: Array) -> None:
+        self.believe(points)  # until the next fit only their places count
+
+    def copy(self) -> Belief:
+        twin = copy(self)
+        twin._shrink, twin._believed = self._shrink.copy(), list(self._believed)
+        return twin
 
 
 def _shrunk(prediction: Prediction, shrink: Array) -> Prediction:
@@ -190,9 +205,9 @@ def check_surrogate(model: Any, kwargs: Mapping[str, Any] | None) -> None:
                            "which takes none")  # fmt: skip
 
 
-def uses_gaussian_process(model: Any, n_rows: int) -> bool:
-    """Whether this choice means the Gaussian process for that many rows."""
-    return isinstance(model, str) and (model == "GP" or (model == "auto" and n_rows <= GP_ROWS))
+def uses_gaussian_process(model: Any) -> bool:
+    """Whether this choice means the Gaussian process."""
+    return isinstance(model, str) and model in ("GP", "auto")
 
 
 def fit_surrogate(
@@ -208,7 +223,7 @@ def fit_surrogate(
         y: (n,) costs.
         rng: whatever is random in the fit.
     """
-    if uses_gaussian_process(model, len(x)):
+    if uses_gaussian_process(model):
         return GaussianProcess(x, y)
     if model == "DUMMY":
         return Dummy()
@@ -224,7 +239,7 @@ def fit_surrogate(
             options = {"min_samples_leaf": 5, "max_iter": 50, **options}
         return Bagged(getattr(ensemble, names[model])(**options), x, y, rng)
     options = {"n_estimators": 50, "n_jobs": 1, **options}
-    if model in ("ET", "auto"):
+    if model == "ET":
         return Forest(ensemble.ExtraTreesRegressor(**options), x, y)
     options = {"max_features": 1.0 if model == "TB" else 1.0 / 3.0, **options}
     return Forest(ensemble.RandomForestRegressor(**options), x, y)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +26,37 @@ class BoundStopper(Protocol):
 
     def judge(self, trial: int, bracket: int, milestone: float, costs: tuple[float, ...]) -> Decision:
         """Record finite ``costs`` (to be minimised) at a milestone and decide. Called once per trial and milestone."""
+
+
+@runtime_checkable
+class DecidesAlways(Protocol):
+    """What a bound stopper has besides if it decides at every report, not at milestones only.
+
+    A decision costs the trial the way to the driver and back. ``judge`` is then called with the report's own resource
+    in the place of a milestone, and each time with a larger one for the same trial.
+    """
+
+    @property
+    def every(self) -> float:
+        """The resource from which on a decision is due at every report; infinite where there is none."""
+
+
+@runtime_checkable
+class Promotes(Protocol):
+    """What a bound stopper has besides if it may answer ``Decision.PAUSE``."""
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it ever does."""
+
+    def promotable(self) -> Iterable[int]:
+        """The trials that were paused, were not promoted since, and may go on as things stand: the best one first.
+
+        Some of them may still be on their way to rest, or have ended: it is for the caller to pass these over.
+        """
+
+    def leave(self, trial: int) -> None:
+        """Take note that a trial waits no longer where it was paused: it goes on, or has ended."""
 
 
 class Stopper(Protocol):

@@ -1,15 +1,16 @@
 """Asynchronous successive halving and Hyperband, for one or several objectives.
 
-At each rung (a resource such as 1, 3, 9, 27 epochs) a trial is compared once with all that came to the rung before it,
-and stopped unless it is among the better ones. Nobody waits for anybody, and no decision is revisited: the stopping
-form of ASHA (Li et al. 2018, arXiv 1810.05934; Tiao et al. 2020, arXiv 2003.10865, section 3), which becomes Hyperband
-with several brackets, and MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639) with several objectives.
+At each rung (a resource such as 1, 3, 9, 27 epochs) a trial is compared with the others that came to it. Nobody waits
+for anybody. In the stopping form of ASHA (Tiao et al. 2020, arXiv 2003.10865, section 3) it is compared once, and
+stopped unless it is among the better ones; in the promotion form (Li et al. 2018, arXiv 1810.05934) it rests there
+until it is among them. ASHA becomes Hyperband with several brackets, and MO-ASHA (Schmucker et al. 2021, arXiv
+2106.12639) with several objectives.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import floor, isfinite, log
@@ -20,23 +21,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhpo.errors import ReportError, SettingError
+from dhpo.stopping.promotion import PromotionRung
 from dhpo.stopping.ranking import BoundRanking, Ranking
 from dhpo.trial import Decision
 
 Array: TypeAlias = NDArray[np.float64]
 
 _MOST_RUNGS = 1000
+_TYPES = ("stopping", "promotion")
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperband:
     """The settings of asynchronous Hyperband.
 
-    **The rule.** With rung levels r_0 < r_1 < … below ``max_t``, the best share q_j = r_j / r_{j+1} (against ``max_t``
-    at the last rung) of a rung goes on. A newcomer is scored (less is better) together with the n trials recorded at
-    the rung; it is stopped if its score is above the q_j-quantile, linearly interpolated, of the n others' scores. The
-    first always goes on, and so does a tie with the quantile. Then it is recorded, whether stopped or not. With one
-    objective the score is the cost.
+    **The rule** of ``type="stopping"``. With rung levels r_0 < r_1 < … below ``max_t``, the best share q_j = r_j /
+    r_{j+1} (against ``max_t`` at the last rung) of a rung goes on. A newcomer is scored (less is better) together with
+    the n trials recorded at the rung; it is stopped if its score is above the q_j-quantile, linearly interpolated, of
+    the n others' scores. The first always goes on, and so does a tie with the quantile. Then it is recorded, whether
+    stopped or not. With one objective the score is the cost.
+
+    **The rule** of ``type="promotion"``. A trial that comes to a rung is paused: its run ends, its slot goes to others.
+    When a slot is free, the rungs are looked through from the highest level down (of equal levels, by bracket). At one
+    that n trials have come to, the floor(n q_j) of the least scores are those that may go on, of equal scores the
+    earlier ones; the best of them that rests there goes on. Where there is none at any rung, a new trial begins. A
+    trial that would be the first in this order when it comes to its rung is not paused at all. Trials that are still
+    paused when nothing else is to be done remain so.
 
     **Several objectives.** The score is the place in ``ranking``. By default ("eps_net") that is the non-dominated
     front, then the place within it in an order spread over the front. Hence a trial that dominates all others is never
@@ -55,7 +65,8 @@ class Hyperband:
         brackets: how many brackets; no more are used than there are levels up to and including ``max_t``.
         rung_levels: the levels themselves, ascending, between 0 and ``max_t``; replaces ``grace_period`` and
             ``reduction_factor``.
-        type: "stopping" is the only one.
+        type: "stopping" (decisions are final) or "promotion" (trials are paused, and may go on later). The latter wants
+            run functions that go on from a checkpoint.
         ranking: how several objectives are ranked, see :mod:`dhpo.stopping.ranking`.
         num_weights: how many weight vectors the scalarised rankings use.
         rho: the share of the weighted sum in "parego" and "legacy_parego".
@@ -81,8 +92,8 @@ class Hyperband:
     def __post_init__(self) -> None:
         if not isinstance(self.time_attr, str) or not self.time_attr:
             raise SettingError(f"time_attr={self.time_attr!r}: name the reported metric that grows, such as 'epoch'")
-        if self.type != "stopping":
-            raise SettingError(f"type={self.type!r} is not available: use 'stopping', the only type there is")
+        if self.type not in _TYPES:
+            raise SettingError(f"type={self.type!r} is unknown: write one of {', '.join(map(repr, _TYPES))}")
         if isinstance(self.brackets, bool) or not isinstance(self.brackets, int) or self.brackets < 1:
             raise SettingError(f"brackets={self.brackets!r}: give a whole number of at least 1")
         self._set("grace_period", _positive("grace_period", self.grace_period))
@@ -116,8 +127,9 @@ class Hyperband:
         limit = _positive("max_t", limit)
         ranking = Ranking(self.ranking, self.num_weights, self.rho).bind(n_objectives, seed)
         return HyperbandState(
-            self._levels(limit), limit, n_objectives, ranking, self.brackets, shared=not self.rung_system_per_bracket
-        )
+            self._levels(limit), limit, n_objectives, ranking, self.brackets,
+            shared=not self.rung_system_per_bracket, pauses=self.type == "promotion",
+        )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
         """The JSON form."""
@@ -154,7 +166,7 @@ class RungView(NamedTuple):
     level: float
     quantile: float  # the share of trials that goes on
     entered: int
-    stopped: int
+    stopped: int  # or, in the promotion form, not promoted so far
 
 
 class HyperbandState:
@@ -169,6 +181,7 @@ class HyperbandState:
         brackets: int,
         *,
         shared: bool,
+        pauses: bool = False,
     ) -> None:
         self.max_t: float | None = max_t
         self._n_objectives = n_objectives
@@ -180,11 +193,20 @@ class HyperbandState:
         rungs = [level for level in levels if level < max_t]
         self._milestones = [tuple(rungs[b:]) for b in places]
         quantiles = [level / above for level, above in pairwise([*rungs, max_t])]
-        self._rungs = {
-            (int(system), level): _Rung(quantile, n_objectives, ranking)
+        make = PromotionRung if pauses else _Rung
+        self._rungs: dict[tuple[int, float], PromotionRung | _Rung] = {
+            (int(system), level): make(quantile, n_objectives, ranking)
             for system in (places[:1] if shared else places)
             for level, quantile in list(zip(rungs, quantiles, strict=True))[system:]
         }
+        downwards = sorted(self._rungs.items(), key=lambda item: (-item[0][1], item[0][0]))
+        self._pausing = [rung for _, rung in downwards if isinstance(rung, PromotionRung)]
+        self._rests_in: dict[int, PromotionRung] = {}
+
+    @property
+    def pauses(self) -> bool:
+        """Whether this is the promotion form."""
+        return bool(self._pausing)
 
     @property
     def n_brackets(self) -> int:
@@ -224,7 +246,26 @@ class HyperbandState:
                 f"trial {trial} has the costs {tuple(costs)} at {milestone}: a decision needs {self._n_objectives} "
                 "finite numbers"
             )
-        return self._rung(bracket, milestone).judge(costs)
+        rung = self._rung(bracket, milestone)
+        if isinstance(rung, _Rung):
+            return rung.judge(costs)
+        self.leave(trial)  # it has gone on, as its coming here shows
+        rung.record(trial, costs)
+        self._rests_in[trial] = rung
+        if next(self.promotable(), None) != trial:
+            return Decision.PAUSE
+        self.leave(trial)
+        return Decision.CONTINUE
+
+    def promotable(self) -> Iterator[int]:
+        """The trials that may go on from where they rest: from the highest level down, the best one first."""
+        for rung in self._pausing:
+            yield from rung.promotable()
+
+    def leave(self, trial: int) -> None:
+        """Take note that a trial waits no longer where it rests: it goes on, or has ended."""
+        if (rung := self._rests_in.pop(trial, None)) is not None:
+            rung.promote(trial)
 
     def rungs(self) -> list[RungView]:
         """All rungs, by bracket and level."""
@@ -234,7 +275,7 @@ class HyperbandState:
         """The costs recorded at a rung, in order of arrival: a copy, (n, m)."""
         return self._rung(bracket, level).costs.copy()
 
-    def _rung(self, bracket: int, level: float) -> _Rung:
+    def _rung(self, bracket: int, level: float) -> PromotionRung | _Rung:
         if level not in self.milestones(bracket):
             raise SettingError(f"there is no rung at {level} in bracket {bracket}: it has {self._milestones[bracket]}")
         return self._rungs[0 if self._shared else bracket, level]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from dhpo.errors import AbandonedTrial, ReportError, StopTrial
 from dhpo.events import Start
-from dhpo.trial import Configuration, Decision
+from dhpo.trial import Configuration, Decision, Due
 from dhpo.worker.job import Job
 from dhpo.worker.values import check_objectives, plain, text
 
@@ -45,7 +45,12 @@ class Reporter:
 
     Call it with keyword arguments, ``report(epoch=3, accuracy=0.9)``, or with one mapping: every objective and the
     search's ``time_attr`` must be there, anything else is kept in the training history. It returns at once, except at
-    a rung, where it waits for the decision; when the trial is to end, it raises :class:`dhpo.errors.StopTrial`.
+    a rung, where it waits for the decision; when the trial is to end, or to pause, it raises
+    :class:`dhpo.errors.StopTrial`.
+
+    ``resume_from`` is the resource that earlier attempts of this trial have reached, 0 in the first one. A run function
+    that finds its checkpoint goes on from there; any other begins anew, and what it reports up to the rung at which it
+    was paused is left out.
     """
 
     def __init__(self, job: Job, start: Start, channel: Channel, config: Configuration) -> None:
@@ -57,9 +62,12 @@ class Reporter:
         self.failure: ReportError | None = None
         self.ending: type[StopTrial] | None = None  # how the trial was told to end, once it was
         self.stopped = False  # by a decision at a rung
+        self.paused = False  # … that may be taken back later
+        self.resume_from = start.resume_from
         self._job = job
         self._channel = channel
-        self._milestones = list(reversed(start.milestones))
+        self._due = Due(start.milestones, start.every)
+        self._skip_to = start.skip_to
         self._max_t = start.max_t
         self._began = time.monotonic()
         self._checkpoint_dir: Path | None = None
@@ -121,25 +129,31 @@ class Reporter:
         return Record(self.trial, self.attempt, index, resource, flat)
 
     def _pass_on(self, record: Record) -> None:
-        self.index, self.resource = record.index, record.resource
+        self.resource = record.resource
         try:
+            if record.resource <= self._skip_to:
+                self._check_time()
+                return
+            self.index = record.index
             if self._max_t is not None and record.resource >= self._max_t:
                 self._channel.send(record)
                 raise StopTrial  # complete: nothing is left to decide
-            if self._milestones and record.resource >= self._milestones[-1]:
-                while self._milestones and record.resource >= self._milestones[-1]:
-                    self._milestones.pop()
-                if self._channel.ask(record) is Decision.STOP:
-                    self.stopped = True
+            if self._due.at(record.resource):
+                decision = self._channel.ask(record)
+                self.stopped, self.paused = decision is Decision.STOP, decision is Decision.PAUSE
+                if self.stopped or self.paused:
                     raise StopTrial
             else:
                 self._channel.send(record)
-            limit = self._job.trial_timeout
-            if limit is not None and time.monotonic() - self._began > limit:
-                raise TrialTimeout
+            self._check_time()
         except StopTrial as stop:
             self.ending = type(stop)
             raise
+
+    def _check_time(self) -> None:
+        limit = self._job.trial_timeout
+        if limit is not None and time.monotonic() - self._began > limit:
+            raise TrialTimeout
 
     def __repr__(self) -> str:
         return f"<report of trial {self.trial}, attempt {self.attempt}, at resource {self.resource:g}>"

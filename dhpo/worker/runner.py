@@ -24,16 +24,13 @@ class EndKind(StrEnum):
     """How a run of a trial ended."""
 
     COMPLETED = "completed"
+    PAUSED = "paused"  # at a rung: the trial may go on later
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     ABANDONED = "abandoned"  # this run no longer counts: nothing is said of it
 
 
-_ENDINGS = {
-    StopTrial: EndKind.COMPLETED,
-    TrialTimeout: EndKind.TIMED_OUT,
-    AbandonedTrial: EndKind.ABANDONED,
-}
+_ENDINGS = {TrialTimeout: EndKind.TIMED_OUT, AbandonedTrial: EndKind.ABANDONED}
 
 
 class End(NamedTuple):
@@ -66,10 +63,13 @@ def run_trial(function: Callable[..., Any], data: Any, job: Job, start: Start, c
             text(error)[:2000], text(trace)[-_MAX_TRACEBACK:], started, time.time(), worker, reporter.index,
         )  # fmt: skip
 
+    def told(ending: type[StopTrial]) -> End:
+        return end(_ENDINGS.get(ending, EndKind.PAUSED if reporter.paused else EndKind.COMPLETED))
+
     try:
         returned = _call(function, data, job, config, reporter)
-        if reporter.ending in (TrialTimeout, AbandonedTrial):  # the run function swallowed it
-            return end(_ENDINGS[reporter.ending])
+        if reporter.ending is not None and (reporter.ending in _ENDINGS or reporter.paused):
+            return told(reporter.ending)  # the run function swallowed it
         if reporter.failure is not None:  # the run function swallowed it
             raise reporter.failure
         if returned.failure is not None:
@@ -79,10 +79,10 @@ def run_trial(function: Callable[..., Any], data: Any, job: Job, start: Start, c
             raise ReportError("the run function returned None without having reported anything")
         return end(EndKind.COMPLETED, returned)
     except StopTrial as stop:
-        return end(_ENDINGS[reporter.ending or type(stop)])
+        return told(reporter.ending or type(stop))
     except BaseException as error:  # SystemExit and KeyboardInterrupt in user code are failures of the trial, too
         if reporter.ending is not None:  # what goes wrong after the end was told changes nothing about it
-            return end(_ENDINGS[reporter.ending])
+            return told(reporter.ending)
         return end(EndKind.FAILED, None, _one_line(error), _trace(error))
     finally:
         if reporter.temporary_dir is not None:

@@ -115,6 +115,26 @@ def test_rungs_are_decided_and_no_epoch_is_run_too_many(problem: HpProblem, clea
         assert len(entries) in ((1, 3) if statuses[int(trial)] == "STOPPED" else (9,))
 
 
+def test_trials_are_paused_and_go_on_wherever_there_is_room(problem: HpProblem, clean: Client, tmp_path: Path) -> None:
+    def train(config: Any, report: Any) -> None:
+        saved = report.checkpoint_dir / "epoch"
+        first = int(saved.read_text()) + 1 if saved.exists() else 1
+        for epoch in range(first, 10):
+            saved.write_text(str(epoch))
+            report(epoch=epoch, objective=config.x * epoch, first=first, resume_from=report.resume_from)
+
+    stopper = Hyperband(max_t=9, type="promotion")
+    results = run(problem, train, clean, 24, stopper=stopper, log_dir=tmp_path)
+    counts = Counter(status.value for status in results.statuses().values())
+    assert counts.keys() == {"PAUSED", "COMPLETED"}
+    assert counts.total() == 24
+    resources = results.to_frame().set_index("job_id")["m:resource"]
+    for trial, history in results.training_history.items():
+        assert [e["epoch"] for e in history] == list(range(1, int(resources[int(trial)]) + 1))
+        assert {(e["first"], e["resume_from"]) for e in history} <= {(1, 0), (2, 1), (4, 3)}
+    assert sum(resources > 1) >= 8
+
+
 def test_a_model_based_search(problem: HpProblem, clean: Client) -> None:
     from dhpo import CBO
 

@@ -164,15 +164,20 @@ def test_moasha():
     for kind in ("eps_net", "nsga_ii"):
         s = scheduler(kind=ag.scheduler.MOASHAScheduler, type=kind)
         assert s._search.stopper.ranking == kind
+        assert s._search.stopper.type == "promotion"
         s.run()
         assert len(s.training_history) == 8
     with pytest.raises(SettingError, match="type='stopping'"):
         scheduler(kind=ag.scheduler.MOASHAScheduler, type="stopping")
 
 
-def test_promotion_becomes_stopping_with_a_warning():
-    with pytest.warns(UserWarning, match="promotion"):
-        assert scheduler(type="promotion")._search.stopper.type == "stopping"
+def test_trials_are_promoted_where_that_is_asked_for():
+    assert scheduler()._search.stopper.type == "stopping"
+    s = scheduler(type="promotion")
+    s.run()
+    assert s._search.stopper.type == "promotion"
+    assert len(s.training_history) == 8
+    assert len({len(reports) for reports in s.training_history.values()}) > 1
 
 
 def test_objectives_as_autogluon_checks_them():

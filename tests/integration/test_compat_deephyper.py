@@ -380,8 +380,8 @@ def test_arguments_of_both_generations():
 def test_what_is_not_there_is_replaced_with_a_warning():
     with pytest.warns(UserWarning, match="surrogate_model='MF' is not available: 'ET' is used"):
         assert settings.to_cbo({"surrogate_model": "MF"}).surrogate_model == "ET"
-    with pytest.warns(UserWarning, match="gp_hedge"):
-        CBO(problem(), sphere, acq_func="gp_hedge")
+    with pytest.warns(UserWarning, match="acq_func='MES' is not available: 'EI' is used"):
+        CBO(problem(), sphere, acq_func="MES")
 
 
 def test_unknown_arguments_are_refused():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from sklearn.linear_model import BayesianRidge
 
 from dhpo.errors import ExhaustedFailuresError, SettingError
@@ -303,7 +304,7 @@ def test_expected_improvement_equals_its_integral_and_its_logarithm_agrees(
     m, s = np.array([mean]), np.array([std])
     z = np.linspace(-9, 9, 20_001)
     density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    integral = np.trapezoid(np.maximum(best - xi - (mean + std * z), 0) * density, z)
+    integral = trapezoid(np.maximum(best - xi - (mean + std * z), 0) * density, z)
     ei = Acquisition.parse("EI").score(m, s, best, 0.0, xi)[0]
     assert ei == pytest.approx(integral, abs=1e-4 * std)
     if ei > 1e-12:
@@ -433,8 +434,8 @@ def test_a_long_history_keeps_the_best_and_the_latest() -> None:
     costs = np.random.default_rng(0).random(1000)
     training = history(costs.tolist()).training_set(100, "min", "identity", np.array([np.inf]))
     assert len(training.rows) == 100
-    assert costs.min() == training.costs.min()
-    np.testing.assert_allclose(training.rows[-50:, 0], np.arange(950, 1000) / 1000)
+    assert np.isin(np.sort(costs)[:50], training.costs).all()
+    np.testing.assert_allclose(training.rows[-5:, 0], np.arange(995, 1000) / 1000)
     np.testing.assert_allclose(best_rows(training, 1)[0, 0], costs.argmin() / 1000)
 
 

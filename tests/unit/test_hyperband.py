@@ -79,7 +79,7 @@ class TestRefusals:
         [
             ({"time_attr": ""}, "time_attr=''"),
             ({"time_attr": None}, "time_attr=None"),
-            ({"type": "promotion"}, "'promotion' is not available: use 'stopping'"),
+            ({"type": "promote"}, "'promote' is unknown: write one of 'stopping', 'promotion'"),
             ({"max_t": 0}, "max_t=0"),
             ({"max_t": inf}, "max_t=inf"),
             ({"max_t": "27"}, "max_t='27'"),

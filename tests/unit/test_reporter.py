@@ -49,10 +49,11 @@ def run(
     milestones: tuple[float, ...] = (),
     max_t: float | None = None,
     attempt: int = 1,
+    started: dict[str, float] | None = None,
     **job: Any,
 ) -> End:
     form = CallForm.of(function, has_data=data is not None)
-    start = Start(7, attempt, {"x": 2.0, "name": "adam"}, milestones, max_t)
+    start = Start(7, attempt, {"x": 2.0, "name": "adam"}, milestones, max_t, **(started or {}))
     shared = Job("id", Objectives.parse(objectives), form, **job)
     return run_trial(function, data, shared, start, channel or Channel(), "worker")
 
@@ -181,6 +182,60 @@ def test_a_report_that_leaps_over_milestones_asks_once() -> None:
     channel = Channel()
     run(train, channel, time_attr="epoch", milestones=(1, 3, 9))
     assert [r.resource for r in channel.asked] == [4, 10]
+
+
+def test_a_pause_ends_the_run_but_not_the_trial(tmp_path: Any) -> None:
+    def saves(config: Any, report: Any) -> None:
+        for epoch in range(1, 50):
+            try:
+                report(epoch=epoch, objective=0.0)
+            finally:
+                (report.checkpoint_dir / "epoch").write_text(str(epoch))
+
+    channel = Channel(Decision.CONTINUE, Decision.PAUSE)
+    end = run(saves, channel, time_attr="epoch", milestones=(1, 3, 9), checkpoint_root=str(tmp_path))
+    assert [r.resource for r in (*channel.asked, *channel.sent)] == [1, 3, 2]
+    assert (end.kind, end.stopped, end.values, end.index) == ("paused", False, None, 3)
+    assert (tmp_path / "trial-7" / "epoch").read_text() == "3"
+
+
+@pytest.mark.parametrize("result", [5.0, "F_reason", None, "raise"])
+def test_a_pause_that_is_swallowed_is_one_all_the_same(result: Any) -> None:
+    def stubborn(config: Any, report: Any) -> Any:
+        with suppress(StopTrial):
+            report(epoch=1, objective=0.0)
+        if result == "raise":
+            raise OSError("the checkpoint cannot be written")
+        return result
+
+    end = run(stubborn, Channel(Decision.PAUSE), time_attr="epoch", milestones=(1,))
+    assert (end.kind, end.values, end.error) == ("paused", None, "")
+
+
+def test_a_promoted_trial_is_told_where_it_stands_and_what_is_known_is_left_out() -> None:
+    seen = []
+
+    def train(config: Any, report: Any) -> None:
+        seen.append(report.resume_from)
+        counts(50)(config, report)
+
+    channel = Channel(Decision.PAUSE)
+    started = {"resume_from": 4.0, "skip_to": 3.0}
+    end = run(train, channel, time_attr="epoch", milestones=(9,), attempt=2, started=started)
+    assert seen == [4.0]
+    assert [(r.index, r.resource) for r in channel.sent] == [(i, i + 3) for i in range(1, 6)]
+    assert [(r.index, r.resource) for r in channel.asked] == [(6, 9)]
+    assert (end.kind, end.index) == ("paused", 6)
+    end = run(train, time_attr="epoch", attempt=2, started=started, trial_timeout=1e-9)
+    assert (end.kind, end.index) == ("timed_out", 0)
+
+
+def test_a_decision_may_be_due_at_every_report() -> None:
+    channel = Channel(*[Decision.CONTINUE] * 3, Decision.STOP)
+    end = run(counts(50), channel, time_attr="epoch", milestones=(1,), started={"every": 4.0})
+    assert [r.resource for r in channel.asked] == [1, 4, 5, 6]
+    assert [r.resource for r in channel.sent] == [2, 3]
+    assert end.stopped
 
 
 def test_a_stop_that_is_swallowed_is_raised_again() -> None:

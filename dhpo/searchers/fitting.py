@@ -1,0 +1,175 @@
+"""When surrogates are fitted, to what, and what has come since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dhpo.encoding import Encoding
+from dhpo.searchers.acquisition import Array
+from dhpo.searchers.history import History, TrainingSet, best_rows
+from dhpo.searchers.maximiser import Pool
+from dhpo.searchers.surrogates import GP_ROWS, Belief, Surrogate, fit_surrogate, uses_gaussian_process
+from dhpo.searchers.transfer import Transfer
+
+FOREST_ROWS = 2_000
+#: Surrogates are fitted anew when the log has grown by about a sixteenth, or by this many observations.
+_REFIT_AFTER = 64
+_FIT = 0x66_69_74  # tells the random stream of a fit from those of the proposals
+
+
+class Recipe(NamedTuple):
+    """How to fit, as :class:`~dhpo.searchers.cbo.CBO` describes it."""
+
+    model: Any
+    kwargs: Mapping[str, Any] | None
+    failures: str
+    scaler: str
+    n_points: int
+    bounds: Array
+    transfer: Transfer | None
+
+
+class Fit(NamedTuple):
+    """The present state of the model.
+
+    Attributes:
+        training: what was observed.
+        beliefs: one for each objective; copies are to be extended, not these.
+        pool: the candidates at which they predict.
+    """
+
+    training: TrainingSet
+    beliefs: list[Belief]
+    pool: Pool
+
+
+class Fitter:
+    """Makes the model of a history.
+
+    Whatever is asked when, the answer follows from the log alone: the surrogates are those that were fitted when the
+    log had a length of :func:`fitted_at`, extended by the observations since. What is kept here only saves time.
+    """
+
+    def __init__(self, encoding: Encoding, recipe: Recipe, history: History, seed: int) -> None:
+        self._encoding = encoding
+        self._recipe = recipe
+        self._history = history
+        self._seed = seed
+        self._base: tuple[int, Fit] | None = None
+        self._present: dict[bool, Fit] = {}  # without and with what earlier searches expect
+        self._present_at = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_base": None, "_present": {}, "_present_at": -1}  # made again when needed, the same
+
+    def fit(self, led: bool = False) -> Fit:
+        """The model of all that was observed, without or with the mean of earlier searches."""
+        n = len(self._history)
+        if self._present_at != n:
+            self._present_at, self._present = n, {}
+        if led not in self._present:
+            self._present[led] = self._fitted(n, n, led) if led else self._extended(n)
+        return self._present[led]
+
+    def refitted(self, led: bool, extra: Array, costs: Array) -> Fit:
+        """The model with these encoded rows observed as well, at these scaled costs (m,) and the largest resource."""
+        training, _, pool = self.fit(led)
+        resources = training.resources
+        joined = training._replace(
+            rows=np.vstack([training.rows, extra]),
+            resources=None if resources is None else np.concatenate([resources, np.ones(len(extra))]),
+            costs=np.vstack([training.costs, np.tile(costs, (len(extra), 1))]),
+        )
+        return Fit(joined, self._beliefs(joined, pool, len(self._history), led), pool)
+
+    def at_top(self, rows: Array) -> Array:
+        """Model inputs of encoded rows at the resource at which trials are complete."""
+        resources = self.fit().training.resources
+        return self._inputs(rows, None if resources is None else np.ones(len(rows)))
+
+    def learn(self) -> None:
+        """Let the earlier searches be weighed by what was observed."""
+        n, transfer = len(self._history), self._recipe.transfer
+        training = self._training(n, n)
+        if transfer is not None:
+            transfer.learn(self._inputs(training.rows, training.resources), training, self._history.n_succeeded)
+
+    def probability(self) -> float:
+        """The posterior probability of the model with the mean of earlier searches against that without."""
+        n, transfer = len(self._history), self._recipe.transfer
+        training = self._training(n, n)
+        plain, led = self._surrogates(training, n, False), self._surrogates(training, n, True)
+        return 0.0 if transfer is None else transfer.probability(plain, led, training.costs)
+
+    def _extended(self, n: int) -> Fit:
+        """The plain model: fitted to the log's beginning, and extended by its end."""
+        start = fitted_at(n)
+        if self._base is None or self._base[0] != start:
+            self._base = start, self._fitted(start, start)
+        base = self._base[1]
+        if n == start:
+            return base
+        training = self._training(start, n)
+        if training.span != base.training.span:  # a resource has come that the fit knows nothing of
+            return self._fitted(start, n)
+        beliefs = [belief.copy() for belief in base.beliefs]
+        k = training.n_chosen
+        points = self._inputs(training.rows[k:], None if training.resources is None else training.resources[k:])
+        for belief, costs in zip(beliefs, training.costs.T, strict=True):
+            belief.observe(points, costs)
+        return Fit(training, beliefs, base.pool)
+
+    def _fitted(self, start: int, n: int, led: bool = False) -> Fit:
+        training = self._training(start, n)
+        pool = self._pool(training, start, led)
+        return Fit(training, self._beliefs(training, pool, n, led), pool)
+
+    def _training(self, start: int, n: int) -> TrainingSet:
+        recipe = self._recipe
+        limit = GP_ROWS if uses_gaussian_process(recipe.model) else FOREST_ROWS
+        return self._history.training_set(limit, recipe.failures, recipe.scaler, recipe.bounds, start, n)
+
+    def _beliefs(self, training: TrainingSet, pool: Pool, n: int, led: bool) -> list[Belief]:
+        points = self._inputs(pool.rows, None if training.resources is None else np.ones(len(pool.rows)))
+        return [surrogate.belief(points) for surrogate in self._surrogates(training, n, led)]
+
+    def _surrogates(self, training: TrainingSet, n: int, led: bool) -> list[Surrogate]:
+        inputs, recipe = self._inputs(training.rows, training.resources), self._recipe
+        surrogates: list[Surrogate] = []
+        for i, costs in enumerate(training.costs.T):
+            fit = partial(_fit, recipe, inputs, self._rng(n, i))
+            if led and recipe.transfer is not None:
+                surrogates.append(recipe.transfer.surrogate(fit, inputs, costs, training.resources))
+            else:
+                surrogates.append(fit(costs))
+        return surrogates
+
+    def _pool(self, training: TrainingSet, n: int, led: bool) -> Pool:
+        rng, recipe = self._rng(n, -1), self._recipe
+        best = best_rows(training, 5)
+        near = [self._encoding.neighbours(row, rng, 40, scale) for row in best for scale in (0.1, 0.02)]
+        parts = {"plain": self._encoding.sample(recipe.n_points, rng), "near": np.vstack(near)}
+        if led and recipe.transfer is not None:
+            parts["prior"] = recipe.transfer.sample(recipe.n_points, rng)
+        return Pool.of(**parts, observed=training.rows[-GP_ROWS:])
+
+    def _inputs(self, rows: Array, resources: Array | None) -> Array:
+        features = self._encoding.features(rows)
+        return features if resources is None else np.column_stack([features, resources])
+
+    def _rng(self, n: int, part: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self._seed, n, _FIT, part + 1]))
+
+
+def _fit(recipe: Recipe, inputs: Array, rng: np.random.Generator, costs: Array) -> Surrogate:
+    return fit_surrogate(recipe.model, recipe.kwargs, inputs, costs, rng)
+
+
+def fitted_at(n: int) -> int:
+    """The length of the log, at most ``n``, at which the model in use at ``n`` was fitted."""
+    step = min(1 << max((n // 16).bit_length() - 1, 0), _REFIT_AFTER)
+    return n - n % step
