@@ -74,8 +74,7 @@ class DaskExecutor:
         relay = Relay(self.token, self.resources, self._client.id)
         station = Station(self.token, job, packed.package)
         try:
-            await self._client.register_plugin(relay)
-            await self._client.register_plugin(station)
+            await asyncio.gather(self._client.register_plugin(relay), self._client.register_plugin(station))
         except Exception as error:
             raise ClusterError(
                 f"dhpo could not be set up on the cluster {self._client.scheduler.address}: {error!r}. The scheduler "
