@@ -9,8 +9,8 @@ prints the Pareto front, and writes the search, ``front.csv`` and figures to ``r
 and start it again: it goes on where it was.
 
 The images come from ``--mnist DIR``, a folder with MNIST's files (``train-images-idx3-ubyte.gz`` and so on, packed or
-not), by default ``$DHPO_DATA/mnist``; where there is none from OpenML, and without a network from scikit-learn's small
-digits.
+not), by default ``mnist`` in the folder that the variable DHPO_DATA names (``../shared/data`` where it is not set);
+where there is none, from OpenML, and without a network from scikit-learn's small digits.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--cluster", default="local", help="local, threads, or a Dask scheduler's address or file")
     arguments = parser.parse_args()
     folder = arguments.mnist
-    if folder is None and (known := Path(os.environ.get("DHPO_DATA", "")) / "mnist").is_dir():
+    if folder is None and (known := Path(os.environ.get("DHPO_DATA") or "../shared/data") / "mnist").is_dir():
         folder = known
 
     search = Search(
