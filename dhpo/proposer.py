@@ -92,8 +92,8 @@ class Proposer:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="dhpo-searcher")
         if self._place is Place.PROCESS and self._process is None and self._took > self._long:
             self._process = SearcherProcess()
-        there = self._process is not None and self._process.takes_over(self._searcher)
-        take_turn = self._process.turn if there and self._process is not None else self._here
+        process = self._process
+        take_turn = process.turn if process is not None and process.takes_over(self._searcher) else self._here
         self._turn = loop.run_in_executor(self._thread, take_turn, observations, numbers)
         self._turn.add_done_callback(lambda _: self._wake())
 

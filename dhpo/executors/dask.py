@@ -55,7 +55,7 @@ class DaskExecutor:
         self._received = 0
         self._acknowledged = 0
         self._delivered = 0
-        self._asked: list[tuple[str, int]] = []
+        self._asked: set[tuple[str, int]] = set()  # reports of the last batch that wait for a decision
         self._outbox: tuple[list[Any], list[str]] = ([], [])
         self._sender: asyncio.Task[None] | None = None
         self._puller: asyncio.Task[None] | None = None
@@ -113,7 +113,7 @@ class DaskExecutor:
 
     def start(self, starts: Sequence[Start]) -> None:
         """Submit one batch."""
-        keys = [f"trial-{self.token}-{s.trial}-{s.attempt}" for s in starts]
+        keys = [self._key(s) for s in starts]
         for start, key in zip(starts, keys, strict=True):
             self._forget(start.trial)
             self._keys[start.trial] = key
@@ -129,6 +129,10 @@ class DaskExecutor:
         )
         self._futures.update(zip(keys, futures, strict=True))
 
+    def _key(self, command: Start | Decide | Cancel) -> str:
+        """The key of a trial's attempt; the relay knows the search's tasks by its beginning."""
+        return f"trial-{self.token}-{command.trial}-{command.attempt}"
+
     def _forget(self, trial: int) -> None:
         """Drop a trial's task; Dask releases its key."""
         key = self._keys.pop(trial, None)
@@ -142,7 +146,7 @@ class DaskExecutor:
         self._acknowledged = self._delivered
         for key, index in self._asked:
             self._answer(key, index, Decision.CONTINUE)
-        self._asked = []
+        self._asked = set()
         if self._puller is not None and self._puller.done():
             self._puller.result()
         items = await self._arrivals.take(timeout)
@@ -180,7 +184,7 @@ class DaskExecutor:
         key = self._keys.get(report.trial)
         due = self._due.get(key) if key else None
         if key and due and due.at(report.resource):
-            self._asked.append((key, report.index))
+            self._asked.add((key, report.index))
 
     def wake(self) -> None:
         """Let :meth:`events` return."""
@@ -194,11 +198,10 @@ class DaskExecutor:
 
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
-        key = f"trial-{self.token}-{command.trial}-{command.attempt}"
+        key = self._key(command)
         if isinstance(command, Decide):
             self._answer(key, command.index, command.decision)
-            if (key, command.index) in self._asked:
-                self._asked.remove((key, command.index))
+            self._asked.discard((key, command.index))
             return
         self._outbox[1].append(key)
         self._flush()
