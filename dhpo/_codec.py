@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from dhpo.errors import JournalError
-from dhpo.events import KINDS, TAGS, Event, TrialCompleted
+from dhpo.events import KINDS, TAGS, Event, TrialAdded, TrialCompleted
 
 _MARK = "__dhpo__"
 _MARK_BYTES = _MARK.encode()
@@ -37,8 +37,8 @@ def encode(events: Sequence[Event]) -> bytes:
     except TypeError:
         return _encode_carefully(rows)
     # orjson writes null for NaN and infinity: more nulls than fields known to be None call for a closer look.
-    absent = sum(1 for event in events if type(event) is TrialCompleted and event.values is None)
-    if body.count(b"null") == absent and _MARK_BYTES not in body:
+    nulls = body.count(b"null")
+    if (not nulls or nulls == sum(map(_n_absent, events))) and _MARK_BYTES not in body:
         return body
     return _encode_carefully(rows)
 
@@ -62,6 +62,13 @@ def decode(body: bytes) -> list[Event]:
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a list of events: {error!r}") from error
     return events
+
+
+def _n_absent(event: Event) -> int:
+    """How many of an event's fields are None, as they may be."""
+    if type(event) is TrialCompleted:
+        return int(event.values is None)
+    return int(event.values is None) + int(event.resource is None) if type(event) is TrialAdded else 0
 
 
 def encode_value(value: Any) -> bytes:

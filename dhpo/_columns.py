@@ -90,8 +90,8 @@ class Column(ABC):
         """Draw ``n`` entries from the hyperparameter's distribution, not yet snapped."""
 
     @abstractmethod
-    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float) -> Floats:
-        """Draw ``n`` other entries near this one; ``scale`` is a standard deviation in the unit interval."""
+    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float | Floats) -> Floats:
+        """Draw ``n`` other entries near this one; ``scale`` is a standard deviation in the unit interval, or n such."""
 
     @abstractmethod
     def features(self, column: Floats) -> Floats:
@@ -158,7 +158,7 @@ class NumericColumn(Column):
         exponents = rng.uniform(np.log(self.lower), np.log(self.upper + 1), n)
         return self._to_unit(np.floor(np.exp(exponents)))
 
-    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float) -> Floats:
+    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float | Floats) -> Floats:
         moved = np.abs(entry + rng.normal(0.0, scale, n))
         moved = np.clip(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0)  # reflected at both ends
         if self.kind == "float":
@@ -277,7 +277,7 @@ class ChoiceColumn(Column):
             return rng.integers(self.n_choices, size=n) / self._span
         return rng.choice(self.n_choices, size=n, p=self.probabilities) / self._span
 
-    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float) -> Floats:
+    def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float | Floats) -> Floats:
         last = self.n_choices - 1
         old = float(self._ranks(np.array([entry]))[0])
         if self.kind == "categorical":

@@ -20,6 +20,8 @@ _OWN = (
     "timestamp_submit", "timestamp_gather", "timestamp_start", "timestamp_end", "worker", "attempt", "resource",
     "bracket", "stopped",
 )  # fmt: skip
+#: The column that tells which trials were added with their results; there only where some were.
+_ORIGIN = "origin"
 
 
 class Columns:
@@ -52,6 +54,7 @@ class Columns:
             "m:resource": nan if record.resource is None else record.resource,
             "m:bracket": record.bracket,
             "m:stopped": record.status in (Status.STOPPED, Status.PAUSED),
+            **({f"m:{_ORIGIN}": record.origin} if record.known else {}),
             **{_metadata_column(key): value for key, value in record.metadata.items()},
         }
 
@@ -83,7 +86,7 @@ def _job_status(record: TrialRecord, cancelled: bool) -> str:
 
 
 def _metadata_column(key: str) -> str:
-    return f"m:user.{key}" if key in _OWN else f"m:{key}"
+    return f"m:user.{key}" if key in (*_OWN, _ORIGIN) else f"m:{key}"
 
 
 def added_columns(rows: Iterable[Mapping[str, Any]], known: Iterable[str]) -> list[str]:

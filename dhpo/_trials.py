@@ -16,6 +16,7 @@ from dhpo.events import (
     Event,
     SearchFinished,
     SessionOpened,
+    TrialAdded,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
@@ -53,6 +54,7 @@ class TrialRecord:
     ended: float = nan
     gathered: float = nan  # when the driver heard of the end
     worker: str = ""
+    known: bool = False  # was added with its result, and not run
 
     @property
     def values(self) -> Mapping[str, Any] | None:
@@ -96,6 +98,8 @@ class TrialFold:
                 self.running[trial] = TrialRecord(trial, config, bracket, origin, time)
             case TrialCompleted() | TrialFailed() | TrialTimedOut():
                 return self._end(event)
+            case TrialAdded():
+                return self._added(event)
             case TrialPaused(time, trial, attempt, started, ended, worker):
                 if (record := self._current(trial, attempt)) is not None and record.reported is not None:
                     record.status = Status.PAUSED
@@ -143,6 +147,16 @@ class TrialFold:
         else:
             record.status, record.error = Status.TIMED_OUT, f"it ran longer than {event.limit:g} s"
         return record
+
+    def _added(self, event: TrialAdded) -> TrialRecord:
+        """The record of a known trial: it began and ended when it was added."""
+        time, number, config, values, error, resource, origin = event
+        usable = values is not None and self._costs(values) is not None
+        return TrialRecord(
+            number, config, 0, origin, time,
+            status=Status.COMPLETED if usable else Status.FAILED, resource=resource, error=error,
+            returned=values if usable else None, started=time, ended=time, gathered=time, known=True,
+        )  # fmt: skip
 
     def _complete(self, record: TrialRecord, event: TrialCompleted) -> None:
         if event.values is not None and self._costs(event.values) is not None:

@@ -47,7 +47,8 @@ class Budget:
     """When one run of a search ends: at the first of these that is reached.
 
     Args:
-        num_trials: how many trials the search has in all, those of earlier runs on the same journal included.
+        num_trials: how many trials the search runs in all, those of earlier runs on the same journal included, those
+            that were added with their results not.
         time_limit: the search's clock (seconds) at which this run ends.
         goal: end as soon as a report has costs at or below these (infinite where an objective is free).
         patience: end after this many ended trials without an improvement (of the best, or of the Pareto front).
@@ -62,7 +63,7 @@ class Budget:
 
     def room(self, study: Study) -> float:
         """How many trials may still be proposed."""
-        return float("inf") if self.num_trials is None else max(0, self.num_trials - len(study.trials))
+        return float("inf") if self.num_trials is None else max(0, self.num_trials - study.n_run)
 
     def exhausted_failures(self, study: Study) -> bool:
         """Whether too many trials in a row have failed."""

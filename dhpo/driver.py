@@ -64,7 +64,7 @@ class Driver:
         # A run begins with no failures behind it: what failed may have been mended.
         if replace(self.budget, max_failures=None).reached(study, study.time) is not None:
             return
-        proposer = Proposer(session.searcher, executor.wake, executor.searcher_place)
+        proposer = Proposer(session.searcher, executor.wake, executor.searcher_place, told=len(study.trials))
         try:
             with self._signals():
                 await executor.open(self.job, self.function, study.time)

@@ -61,6 +61,7 @@ class Encoding:
             (str(clause), compile_clause(clause, self.columns, index)) for clause in space.forbidden_clauses
         ]
         self._constraints = tuple(constraints)
+        self._plain = all(column.kind in ("float", "int", "ordinal") for column in self.columns)  # features as they are
 
     @property
     def n_distinct(self) -> int | None:
@@ -180,11 +181,17 @@ class Encoding:
         """The condition of a hyperparameter in words; empty if it is always active."""
         return next((text for j, text, _ in self._conditions if self._names[j] == name), "")
 
-    def keys(self, rows: npt.ArrayLike) -> list[bytes]:
-        """One key for each row: equal for those, and only those, that stand for the same configuration."""
-        snapped = np.ascontiguousarray(np.nan_to_num(self.snap(rows), nan=-1.0) + 0.0)
-        data, width = snapped.tobytes(), snapped.shape[1] * snapped.itemsize
-        return [data[i * width : (i + 1) * width] for i in range(len(snapped))]
+    def keys(self, rows: npt.ArrayLike, *, snapped: bool = False) -> list[bytes]:
+        """One key for each row: equal for those, and only those, that stand for the same configuration.
+
+        Args:
+            rows: A matrix of shape (n, d).
+            snapped: Whether the rows are known to be snapped, which saves doing it again.
+        """
+        legal = self._matrix(rows) if snapped else self.snap(rows)
+        entries = np.ascontiguousarray(np.where(np.isnan(legal), -1.0, legal) + 0.0)
+        data, width = entries.tobytes(), entries.shape[1] * entries.itemsize
+        return [data[i * width : (i + 1) * width] for i in range(len(entries))]
 
     def enumerate(self) -> Iterator[Floats]:
         """Go through all allowed configurations of a finite space.
@@ -202,7 +209,15 @@ class Encoding:
         for start in range(0, total, _CHUNK):
             yield from self._enumerate_chunk(range(start, min(start + _CHUNK, total)))
 
-    def neighbours(self, row: npt.ArrayLike, rng: np.random.Generator, n: int, scale: float = 0.05) -> Floats:
+    def neighbours(
+        self,
+        row: npt.ArrayLike,
+        rng: np.random.Generator,
+        n: int,
+        scale: float | Sequence[float] = 0.05,
+        *,
+        snapped: bool = True,
+    ) -> Floats:
         """Draw one-exchange neighbours: rows in which one active hyperparameter is changed.
 
         A number moves by a Gaussian step (reflected at the bounds), an integer or ordinal by at least one step, and a
@@ -212,13 +227,19 @@ class Encoding:
             row: The encoded row, of shape (d,).
             rng: The random generator.
             n: How many.
-            scale: The standard deviation of a numeric step, as a fraction of the range.
+            scale: The standard deviation of a numeric step, as a fraction of the range; of several, each is used for
+                as many neighbours.
+            snapped: False leaves floats off their grid, which saves time where the rows are only looked at. Then the
+                given row may be off the grid as well.
 
         Returns:
             Snapped, allowed rows other than the given one, of shape (m, d); ``m < n`` where few are allowed.
         """
-        origin = self.snap(np.asarray(row, dtype=np.float64)[None, :])[0]
+        origin = np.asarray(row, dtype=np.float64)
+        if snapped:
+            origin = self.snap(origin[None, :])[0]
         kept = [np.empty((0, len(self.columns)))]
+        scales = np.resize(np.asarray(scale, dtype=np.float64), n)
         movable = [j for j, column in enumerate(self.columns) if column.n_choices != 1 and not np.isnan(origin[j])]
         missing = n if movable else 0
         for _ in range(_NEIGHBOUR_ROUNDS):
@@ -228,8 +249,11 @@ class Encoding:
             moved = rng.choice(movable, size=missing)
             for j in np.unique(moved):
                 here = np.flatnonzero(moved == j)
-                rows[here, j] = self.columns[j].perturb(float(origin[j]), len(here), rng, scale)
-            rows = self.snap(rows)
+                column = self.columns[j]
+                entries = column.perturb(float(origin[j]), len(here), rng, scales[here])
+                rows[here, j] = column.snap(entries) if snapped else entries
+            if self._conditions:  # what became active takes its default
+                rows = self.snap(rows)
             changed = ((rows != origin) & ~(np.isnan(rows) & np.isnan(origin))).any(axis=1)
             kept.append(rows[changed & self._allowed(rows)])
             missing -= len(kept[-1])
@@ -243,6 +267,8 @@ class Encoding:
         [0, 1], -1 where inactive. Constants are left out. Activity needs no features of its own: these show it.
         """
         rows = self._matrix(rows)
+        if self._plain:
+            return np.where(np.isnan(rows), -1.0, rows)
         blocks = [column.features(rows[:, j]) for j, column in enumerate(self.columns)]
         return np.concatenate(blocks, axis=1) if blocks else np.empty((len(rows), 0))
 

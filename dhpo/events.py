@@ -36,6 +36,18 @@ class TrialProposed(NamedTuple):
     n_observed: int
 
 
+class TrialAdded(NamedTuple):
+    """A trial was made of a result that is known from elsewhere. It is at its end at once, and never runs."""
+
+    time: float
+    trial: int
+    config: Mapping[str, Any]
+    values: Mapping[str, Any] | None  # the objectives, and the resource's attribute where it stands at one; or None: …
+    error: str  # … it failed; one line
+    resource: float | None  # at which the values stand; None where the trial is complete
+    origin: str
+
+
 class TrialReported(NamedTuple):
     """A trial reported values at a resource. ``index`` counts the reports of one attempt, from 1."""
 
@@ -124,6 +136,7 @@ class SearchFinished(NamedTuple):
 Event: TypeAlias = (
     SessionOpened
     | TrialProposed
+    | TrialAdded
     | TrialReported
     | TrialCompleted
     | TrialPaused
@@ -138,6 +151,7 @@ Event: TypeAlias = (
 TAGS: dict[type[Any], str] = {
     SessionOpened: "session",
     TrialProposed: "proposed",
+    TrialAdded: "added",
     TrialReported: "report",
     TrialCompleted: "completed",
     TrialPaused: "paused",

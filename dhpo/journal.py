@@ -8,6 +8,7 @@ of it, so it is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -114,8 +115,9 @@ def _unpacked(block: bytes) -> Iterator[bytes]:
 class FileJournal:
     """A journal in a file, written by one driver at a time. Made by :meth:`open`."""
 
-    def __init__(self, path: Path, descriptor: int, header: Header, start: int, size: int) -> None:
+    def __init__(self, path: Path, descriptor: int, header: Header, start: int, size: int, is_new: bool) -> None:
         self.path = path
+        self._is_new = is_new  # was begun here, not gone on with
         self._descriptor = descriptor
         self._header = header
         self._start = start  # where the first batch begins
@@ -138,13 +140,13 @@ class FileJournal:
         descriptor = open_file(path)
         try:
             lock(descriptor, path)
-            if _is_new(descriptor, path):
+            if is_new := _is_new(descriptor, path):
                 header = header_if_new() if callable(header_if_new) else header_if_new
                 start = size = _begin(descriptor, path, header)
             else:
                 header, start = _read_header(path)
                 size = drop_torn_end(descriptor, path, start)
-            return cls(path, descriptor, header, start, size)
+            return cls(path, descriptor, header, start, size, is_new)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, OSError):
@@ -188,6 +190,14 @@ class FileJournal:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
+
+    def withdraw(self) -> None:
+        """Close the file; take it away, and its directory if nothing else is in there, where it was begun by this."""
+        if self._is_new and self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+                self.path.parent.rmdir()
+        self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -42,8 +42,9 @@ def next_trials(study: Study, proposer: Proposer, executor: Executor, budget: Bu
     free = max(0, executor.free())
     if promoted := study.promote(free, round(executor.now(), 6)):
         return promoted
-    wanted = int(min(free, budget.room(study)))
-    proposals = proposer.next(wanted, len(study.trials)) if wanted > 0 else []
+    room = budget.room(study)
+    wanted = int(min(free, room))
+    proposals = proposer.next(wanted, len(study.trials), room=room, running=study.n_running) if wanted > 0 else []
     return study.admit(proposals, round(executor.now(), 6))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dhpo.errors import SettingError
 from dhpo.events import Decide, TrialCompleted, TrialFailed, TrialPaused, TrialReported
 from dhpo.executors.base import WallClock
+from dhpo.known import KnownResult
 from dhpo.session import Session
 from dhpo.trial import Configuration, Decision, Status
 from dhpo.worker.values import check_objectives, plain, read_returned
@@ -45,6 +46,10 @@ class Manual:
         given = [*(study.trials[event.trial] for event in promoted), *study.trials[first:]]
         self._asked.update((t.number, now) for t in given)
         return [ManualTrial(t.number, Configuration(t.config), t.promoted_from) for t in given]
+
+    def add(self, results: Sequence[KnownResult]) -> list[int]:
+        """Make known results trials; see :meth:`dhpo.Search.add_results`."""
+        return self._session.add(results, self._now())
 
     def tell(self, trial: ManualTrial | int, values: Any, *, resource: float | None, error: str | None) -> Decision:
         """Take a report, a result or a failure; see :meth:`dhpo.Search.tell`."""

@@ -87,7 +87,8 @@ class Results:
         ``m:timestamp_submit``, ``_gather``, ``_start``, ``_end`` (seconds of the search's clock), ``m:worker``,
         ``m:attempt``, ``m:resource`` (the last one reported), ``m:bracket``, ``m:stopped`` (early, by the stopper, for
         good or paused), ``m:<metadata>``, and, for several objectives, ``pareto_efficient``. Trials come in the order
-        of their ends, those that run or are paused at last.
+        of their ends, those that run or are paused at last. Where known results were added, ``m:origin`` is "known" for
+        them; they have no worker, and all their times are that of their addition.
 
         An objective is what the trial returned, else what it reported last, with the user's own sign; a failed
         trial has ``"F_<reason>"`` there, and the column then is of the type object.
@@ -162,7 +163,8 @@ class Results:
     def incumbents(self, objective: str | None = None) -> pd.DataFrame:
         """How the best so far improved: ``time``, ``n_trials``, ``trial``, ``resource``, ``value``.
 
-        ``time`` is in seconds of the search's clock, ``n_trials`` counts the trials that had shown a value by then.
+        ``time`` is in seconds of the search's clock, ``n_trials`` counts the trials that had shown a value by then,
+        those among them that were added with their results.
 
         Args:
             objective: which objective; needed when there are several.
@@ -211,6 +213,10 @@ class Results:
     def statuses(self) -> dict[int, Status]:
         """Where each trial stands."""
         return {number: record.status for number, record in sorted(self._records.items())}
+
+    def known(self) -> list[int]:
+        """The trials that were added with their results (see :meth:`dhpo.Search.add_results`), and not run."""
+        return sorted(number for number, record in self._records.items() if record.known)
 
     @property
     def resource_name(self) -> str:
@@ -264,7 +270,8 @@ class Results:
         for record in self._records.values():
             counts[record.status] += 1
         shown = ", ".join(f"{n} {status.value.lower().replace('_', ' ')}" for status, n in counts.items() if n)
-        text = f"{len(self)} trials" + (f": {shown}" if shown else "")
+        n_known = len(self.known())
+        text = f"{len(self)} trials" + (f", {n_known} known" if n_known else "") + (f": {shown}" if shown else "")
         if not self.objectives.single:
             return f"<Results: {text}; {len(self.pareto_front(strict=True, unique=True))} points in the front>"
         best = self.best()

@@ -15,21 +15,22 @@ from dhpo.errors import SettingError
 from dhpo.executors.base import Executor
 from dhpo.function import UserFunction
 from dhpo.journal import Journal
+from dhpo.known import KnownResult
 from dhpo.manual import Manual, ManualTrial
 from dhpo.objectives import Objectives
 from dhpo.results import Results
 from dhpo.searchers import resolve as resolve_searcher
-from dhpo.searchers.continued import Continued, observations_of
-from dhpo.searchers.narrowing import narrowed
-from dhpo.searchers.prior import Prior, fit_prior, frame_from, rows_from
+from dhpo.searchers.continued import Continued
+from dhpo.searchers.prior import Prior
 from dhpo.session import Session, Setup
 from dhpo.space import HpProblem
 from dhpo.stopping.base import NeverStop, Stopper
-from dhpo.trial import Decision, Observation
+from dhpo.trial import Decision
+from dhpo.warm_start import WarmStart
 from dhpo.worker.job import CallForm, Job
 
 
-class Search:
+class Search(WarmStart):
     """A search for the best configurations of a run function.
 
     Args:
@@ -90,7 +91,9 @@ class Search:
         self.trial_timeout = parse_duration(trial_timeout, "trial_timeout")
         self.max_failures = _check_count(max_failures, "max_failures")
         self.ahead = _check_count(ahead, "ahead", least=0) or 0
-        self._told: tuple[Observation, ...] = ()  # results of the same task, for the searcher
+        self._told = ()
+        self._added: list[KnownResult] = []  # what was added before anything else happened
+        self._running = False
         self._form = None if function is None else CallForm.of(function, has_data=data is not None)
         self._function = None if function is None else UserFunction(function, data, self.directory)
         self._session: Session | None = None
@@ -98,7 +101,7 @@ class Search:
         self._interrupted = False
         self._manual: Manual | None = None
         # Whatever does not go together shows now: binding needs no journal.
-        self.stopper.bind(len(self.objectives), max_t=self._max_t(), seed=0)
+        self.stopper.bind(len(self.objectives), max_t=_max_t_of(self.problem, self.stopper.time_attr), seed=0)
         if prior is not None:
             sources = prior if isinstance(prior, list | tuple) else [prior]
             priors = [p if isinstance(p, Prior) else self._prior(p) for p in sources]
@@ -124,7 +127,8 @@ class Search:
         ``log_dir`` goes on: finished trials count, those that were running start again.
 
         Args:
-            num_trials: how many trials the search has in all, failed ones and those of earlier runs included.
+            num_trials: how many trials the search runs in all, failed ones and those of earlier runs included, those of
+                :meth:`add_results` not.
             time_out: seconds, or "2h30m", for this run; trials that run then are left for the next one.
             max_evals: the same as ``num_trials``.
             stop_at: end once a report is at least this good: a number, or ``{objective: value}``.
@@ -151,6 +155,7 @@ class Search:
             raise SettingError("run() needs an end: give num_trials, time_out, stop_at or patience")
 
         session = self._open()
+        self._added, self._running = [], True
         try:
             now = session.study.time
             limit = None if seconds is None else now + seconds
@@ -167,6 +172,7 @@ class Search:
             self._interrupted = run.run()
             return self.results
         finally:
+            self._running = False
             self._function.rest()
             self.close()  # the journal has it all, and the next run folds it again
 
@@ -179,28 +185,18 @@ class Search:
         search_id = session.journal.header.search_id
         return Job(search_id, self.objectives, self._form, self.stopper.time_attr, root, self.trial_timeout)
 
-    def _max_t(self) -> float | None:
-        """The largest resource, where a constant of the space tells it (``epochs=50``, ``max_t=50``, …)."""
-        attribute = self.stopper.time_attr
-        if attribute is None:
-            return None
-        for name in ("max_t", f"max_{attribute}", f"max_{attribute}s", f"{attribute}s", "epochs", "max_epochs"):
-            value = getattr(self.problem.space.get(name), "value", None)  # what only a constant has
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-                return value
-        return None
-
     def _open(self) -> Session:
         if self._session is None:
             searcher = Continued(self.searcher, self._told) if self._told else self.searcher
-            setup = Setup(self.problem, self.objectives, self.stopper, searcher, self.random_state, self._max_t())
+            max_t = _max_t_of(self.problem, self.stopper.time_attr)
+            setup = Setup(self.problem, self.objectives, self.stopper, searcher, self.random_state, max_t)
             self._session = Session(setup, self.directory, self._memory)
             if self.directory is None:
                 self._memory = self._session.journal
         return self._session
 
     def close(self) -> None:
-        """Let go of the directory, which :meth:`ask` and :meth:`tell` hold; whatever comes next opens it again."""
+        """Let go of the directory, which ask, tell and add_results hold; whatever comes next opens it again."""
         if self._session is not None:
             self._session.close()
             self._session = self._manual = None
@@ -208,14 +204,23 @@ class Search:
     def move_to(self, log_dir: str | Path) -> None:
         """Keep the search in another directory than the ``log_dir`` that it was made with. For before its first run.
 
+        What :meth:`add_results` has added goes with it.
+
         Raises:
             SettingError: it has begun, and is kept in memory or is being asked and told.
         """
-        if self._session is not None:
+        if self._session is not None and not self._added:
             raise SettingError("the search has begun: give log_dir to Search(...), or move it before the first run")
-        self.directory = Path(log_dir).expanduser().resolve()
+        directory = Path(log_dir).expanduser().resolve()
+        carried = self._added if directory != self.directory else []
+        if carried and self._session is not None:
+            self._session.withdraw()
+            self.close()
+        self.directory, self._memory = directory, None
         if self._function is not None:
             self._function.directory = self.directory
+        if carried:
+            self._open().add(carried)
 
     @property
     def interrupted(self) -> bool:
@@ -231,9 +236,7 @@ class Search:
 
     def ask(self, n: int = 1) -> list[ManualTrial]:
         """Make ``n`` trials to be run by hand; tell their results by :meth:`tell`."""
-        if self._manual is None:
-            self._manual = Manual(self._open())
-        return self._manual.ask(n)
+        return self._by_hand().ask(n)
 
     def tell(
         self,
@@ -254,129 +257,38 @@ class Search:
         Returns:
             STOP when the trial is at its end, CONTINUE when it is to go on.
         """
+        return self._by_hand().tell(trial, values, resource=resource, error=error)
+
+    def _by_hand(self) -> Manual:
         if self._manual is None:
             self._manual = Manual(self._open())
-        return self._manual.tell(trial, values, resource=resource, error=error)
+            self._added = []
+        return self._manual
 
-    def fit_generative_model(
-        self, results: Any, q: float = 0.90, *, directions: Any = None, rename: Mapping[str, str] | None = None
-    ) -> Prior:
-        """Start ahead: let the searcher prefer what was good in an earlier search. To be called before the first run.
+    def _add(self, results: Sequence[KnownResult]) -> list[int]:
+        if self._running:
+            raise SettingError("the search is running: add results before or after a run")
+        if self._manual is not None:
+            return self._manual.add(results)
+        is_first = self._session is None and self._memory is None
+        session = self._open()
+        if is_first or self._added:
+            self._added += results
+        return session.add(results)
 
-        The earlier search may have had another task and another space. It takes the place of what was given as
-        ``prior``; for several earlier searches, use that.
-
-        Args:
-            results: a :class:`Results`, a results frame, the path of a ``results.csv``, or the directory of a search.
-            q: the quantile of the objective above which a configuration counts as good.
-            directions: the earlier search's objectives, ``{name: "MAX" | "MIN"}``; by default its own where ``results``
-                knows them, otherwise this search's.
-            rename: the earlier search's names of hyperparameters to this one's, where they differ.
-
-        Raises:
-            TransferError: the results cannot be used.
-            SettingError: the searcher uses no prior, or the search has begun.
-        """
-        searcher = self._prepared()
-        prior = self._prior(results, q, directions, rename)
-        self.searcher = replace(searcher, prior=prior)
-        return prior
-
-    def fit_surrogate(self, results: Any) -> None:
-        """Go on from results of the *same* task: the searcher takes them for this search's own observations.
-
-        They are no trials: they do not count in ``num_trials`` and do not show in the results. Call it again with the
-        same results when the search is resumed. To be called before the first run, for each earlier search once.
-
-        Args:
-            results: as of :meth:`fit_generative_model`; all hyperparameters must be there, and the objectives are this
-                search's, in its order.
-
-        Raises:
-            TransferError: the results cannot be used, or lack one of the hyperparameters.
-            SettingError: the search has begun.
-        """
-        self._check_not_begun()
-        frame = frame_from(_opened(results))
-        rows, values = rows_from(frame)
-        resources = None
-        if self.stopper.time_attr is not None and "m:resource" in frame.columns:
-            resources = [None if r != r else float(r) for r in frame["m:resource"].tolist()]
-        first = 1 + len(self._told) // 2
-        self._told += observations_of(self.problem, self.objectives, rows, values, resources=resources, first=first)
-
-    def fit_search_space(
-        self,
-        results: Any,
-        fac_numerical: float = 0.125,
-        fac_categorical: float = 10,
-        *,
-        directions: Any = None,
-        rename: Mapping[str, str] | None = None,
-    ) -> HpProblem:
-        """Start ahead: narrow the space's distributions around the best configuration of an earlier search.
-
-        Ranges, conditions and forbidden clauses stay: what is far away becomes rare, not impossible. The narrowed
-        space becomes this search's ``problem``, and has to be made again in the same way when the search is resumed.
-        To be called before the first run, and before :meth:`fit_generative_model` and :meth:`fit_surrogate`.
-
-        Args:
-            results: as of :meth:`fit_generative_model`.
-            fac_numerical: the standard deviation of numbers, as a share of their range.
-            fac_categorical: how many times as probable as each other choice the best one becomes.
-            directions: as of :meth:`fit_generative_model`.
-            rename: as of :meth:`fit_generative_model`.
-
-        Returns:
-            The narrowed space; see :func:`dhpo.searchers.narrowing.narrowed`.
-
-        Raises:
-            TransferError: the results cannot be used.
-            SettingError: the search has begun.
-        """
-        self._check_not_begun()
-        results = _opened(results)
-        rows, values = rows_from(results)
-        self.problem = narrowed(
-            self.problem,
-            rows,
-            values,
-            directions=self._directions(results, directions),
-            rename=rename,
-            fac_numerical=fac_numerical,
-            fac_categorical=fac_categorical,
-        )
-        return self.problem
-
-    def _prior(
-        self, results: Any, q: float = 0.90, directions: Any = None, rename: Mapping[str, str] | None = None
-    ) -> Prior:
-        results = _opened(results)
-        rows, values = rows_from(results)
-        return fit_prior(
-            self.problem, rows, values, q=q, directions=self._directions(results, directions), rename=rename
-        )
-
-    def _directions(self, results: Any, given: Any) -> Objectives:
-        return Objectives.parse(getattr(results, "objectives", self.objectives) if given is None else given)
-
-    def _prepared(self) -> Any:
-        """The searcher, if it can be given a prior now."""
-        self._check_not_begun()
-        if not hasattr(self.searcher, "prior"):
-            raise SettingError(f"{type(self.searcher).__name__} uses no earlier results: give searcher=CBO()")
-        return self.searcher
-
-    def _check_not_begun(self) -> None:
-        if self._session is not None or self._memory is not None:
-            raise SettingError("the search has begun: what it learns from earlier ones comes before its first run")
+    def _has_begun(self) -> bool:
+        return self._session is not None or self._memory is not None
 
 
-def _opened(results: Any) -> Any:
-    """A directory of a search as its results; anything else as it is."""
-    if isinstance(results, str | Path) and Path(results).expanduser().is_dir():
-        return Results.load(Path(results).expanduser())
-    return results
+def _max_t_of(problem: HpProblem, attribute: str | None) -> float | None:
+    """The largest resource, where a constant of the space tells it (``epochs=50``, ``max_t=50``, …)."""
+    if attribute is None:
+        return None
+    for name in ("max_t", f"max_{attribute}", f"max_{attribute}s", f"{attribute}s", "epochs", "max_epochs"):
+        value = getattr(problem.space.get(name), "value", None)  # what only a constant has
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
 
 
 def _check_count(value: Any, name: str, least: int = 1) -> int | None:

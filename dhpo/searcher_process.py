@@ -25,27 +25,33 @@ from dhpo.trial import Observation, Proposal
 
 _COMMAND = "from dhpo.searcher_process import serve; serve()"
 _READY = b"ready"
+#: What models are made of; the child imports beforehand what the driver has needed.
+_SLOW_IMPORTS = ("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.ensemble")
 #: One thread is enough for the model, and leaves the other processors to the trials.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class SearcherProcess:
-    """The driver's end: takes turns with a searcher that lives in a child process."""
+    """The driver's end: takes turns with a copy of a searcher that lives in a child process.
 
-    def __init__(self) -> None:
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
-        self._start: bytes | None = None
+    Args:
+        searcher: the searcher as it is now; what it observes later is up to the caller.
+    """
+
+    def __init__(self, searcher: BoundSearcher) -> None:
+        self._start: bytes | None = cloudpickle.dumps(searcher)
         self._ready = False
+        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        used = [name for name in _SLOW_IMPORTS if name in sys.modules]
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *used], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
 
-    def takes_over(self, searcher: BoundSearcher) -> bool:
-        """Whether the child has the searcher, or, being ready now, gets it with the next turn."""
+    @property
+    def ready(self) -> bool:
+        """Whether the child is up; a turn that is asked for before waits for it."""
         assert self._child.stdout is not None
-        if not self._ready and select.select([self._child.stdout], [], [], 0)[0]:
-            self._ready = True
-            self._start = cloudpickle.dumps(searcher)
+        self._ready = self._ready or bool(select.select([self._child.stdout], [], [], 0)[0])
         return self._ready
 
     def turn(self, observations: Sequence[Observation], numbers: range) -> list[Proposal]:
@@ -55,6 +61,7 @@ class SearcherProcess:
         try:
             if self._start is not None:
                 self._child.stdout.read(len(_READY))
+                self._ready = True
                 self._child.stdin.write(self._start)
                 self._start = None
             pickle.dump((list(observations), numbers), self._child.stdin)
@@ -78,25 +85,23 @@ class SearcherProcess:
 
 
 def serve() -> None:
-    """The child's end: import what fitting takes, say so, and serve turns until the driver goes away."""
-    import_module("sklearn.ensemble")
+    """The child's end: import what proposing takes, say so, and serve turns until the driver goes away."""
+    for name in sys.argv[1:]:
+        import_module(name)
     source: BinaryIO = sys.stdin.buffer
     target: BinaryIO = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not get between the pickles
     target.write(_READY)
     target.flush()
-    searcher: BoundSearcher = pickle.load(source)
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):
+        searcher: BoundSearcher = pickle.load(source)
+        while True:
             observations, numbers = pickle.load(source)
-        except EOFError:
-            return
-        answer: tuple[Any, BaseException | None]
-        try:
-            if observations:
+            answer: tuple[Any, BaseException | None]
+            try:
                 searcher.observe(observations)
-            answer = (searcher.propose(numbers), None)
-        except Exception as error:
-            answer = (None, error)
-        pickle.dump(answer, target)
-        target.flush()
+                answer = (searcher.propose(numbers), None)
+            except Exception as error:
+                answer = (None, error)
+            pickle.dump(answer, target)
+            target.flush()

@@ -7,6 +7,7 @@ import gc
 import os
 import time
 import uuid
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from typing import Any
 
 from dhpo._version import __version__
 from dhpo.errors import ResumeError
-from dhpo.events import Conclude, Event, GiveUp, Observe, SessionOpened, TrialProposed
+from dhpo.events import Conclude, Event, GiveUp, Observe, SessionOpened, TrialAdded, TrialProposed
 from dhpo.journal import FileJournal, Header, Journal, MemoryJournal
+from dhpo.known import KnownResult, admit_known
 from dhpo.objectives import Objectives
-from dhpo.searchers.base import BoundSearcher, Searcher
+from dhpo.searchers.base import BoundSearcher, Foresees, Searcher
+from dhpo.searchers.continued import told_otherwise
 from dhpo.space import HpProblem
-from dhpo.stopping.base import Stopper
+from dhpo.stopping.base import FirstJudged, Stopper
 from dhpo.study import Study, follow_up
 from dhpo.trial import Observation
 
@@ -96,6 +99,9 @@ class Session:
             self.searcher: BoundSearcher = setup.searcher.bind(
                 setup.problem, setup.objectives, seed=self.seed, max_t=stopper.max_t
             )
+            if isinstance(self.searcher, Foresees):
+                unused = setup.stopper.bind(n_objectives, max_t=setup.max_t, seed=self.seed)  # small to send on
+                self.searcher.foresee(FirstJudged(unused, self.seed))
             with _collector_at_rest():
                 self._replay()
         except BaseException:
@@ -116,14 +122,21 @@ class Session:
                 f"{directory} holds a search with random_state={found['seed']}, not {self.setup.seed}: "
                 "leave it out to go on"
             )
+        if difference := told_otherwise(found.get("searcher") or {}, wanted["searcher"]):
+            warnings.warn(
+                f"{directory} holds a search whose searcher was told something else: {difference}. It goes on, but its "
+                "proposals are not what they would have been: tell it (by fit_surrogate) the same as then",
+                UserWarning,
+                stacklevel=5,  # where the user began: run(), ask(), …
+            )
 
     def _replay(self) -> None:
         apply = self.study.apply
         observations: list[Observation] = []
         for batch in self.journal.replay():
             for event in batch:
-                if type(event) is TrialProposed and any(type(v) is list for v in event.config.values()):
-                    event = event._replace(config={name: _as_choice(v) for name, v in event.config.items()})
+                if type(event) is TrialProposed or type(event) is TrialAdded:
+                    event = _with_choices(event)
                 for command in apply(event):
                     if type(command) is Observe:
                         observations.append(command.observation)
@@ -154,9 +167,22 @@ class Session:
         self.searcher.observe([c.observation for c in commands if isinstance(c, Observe)])
         return commands
 
+    def add(self, results: Sequence[KnownResult], now: float | None = None) -> list[int]:
+        """Make known results trials, all of them or none; return the number of each one's trial, be it new or not."""
+        time = self.study.time if now is None else now
+        events, numbers = admit_known(self.study, self.setup.problem, results, time)
+        if events:
+            self.commit(events)
+        return numbers
+
     def close(self) -> None:
         """Let go of the journal."""
         self.journal.close()
+
+    def withdraw(self) -> None:
+        """Let go of the journal, and undo it where this session began it."""
+        if isinstance(self.journal, FileJournal):
+            self.journal.withdraw()
 
 
 @contextmanager
@@ -171,8 +197,14 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
+def _with_choices(event: TrialProposed | TrialAdded) -> TrialProposed | TrialAdded:
+    """The event with its configuration's values as the space has them: JSON has made lists of tuples."""
+    if not any(type(value) is list for value in event.config.values()):
+        return event
+    return event._replace(config={name: _as_choice(value) for name, value in event.config.items()})
+
+
 def _as_choice(value: Any) -> Any:
-    """A configuration's value as the space has it: JSON has made lists of its tuples."""
     return tuple(_as_choice(item) for item in value) if isinstance(value, list) else value
 
 

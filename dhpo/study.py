@@ -19,6 +19,7 @@ from dhpo.events import (
     SearchFinished,
     SessionOpened,
     Start,
+    TrialAdded,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
@@ -29,7 +30,7 @@ from dhpo.events import (
     WorkerLost,
 )
 from dhpo.objectives import Objectives
-from dhpo.stopping.base import BoundStopper, DecidesAlways, Promotes
+from dhpo.stopping.base import BoundStopper, DecidesAlways, Promotes, bracket_of
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
 #: A trial is given up when this many distinct workers have died with it …
@@ -114,7 +115,8 @@ class Study:
         self.seed = seed
         self.trials: list[TrialState] = []
         self.n_running = 0
-        self.n_failed = 0
+        self.n_known = 0  # were added with their results, and not run
+        self.n_failed = 0  # of those that were run
         self.failures_in_a_row = 0
         self.last_error = ""
         self.finished: str | None = None  # why, once it is
@@ -129,6 +131,7 @@ class Study:
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             TrialReported: self._reported,
             TrialProposed: self._proposed,
+            TrialAdded: self._added,
             TrialCompleted: self._completed,
             TrialPaused: self._paused,
             TrialPromoted: self._promoted,
@@ -140,9 +143,14 @@ class Study:
         }
 
     @property
+    def n_run(self) -> int:
+        """How many trials were made to be run: all but those that were added with their results."""
+        return len(self.trials) - self.n_known
+
+    @property
     def n_ended(self) -> int:
-        """How many trials have ended, in whatever way, or rest at a rung."""
-        return len(self.trials) - self.n_running
+        """How many of the trials to be run have ended, in whatever way, or rest at a rung."""
+        return self.n_run - self.n_running
 
     @property
     def best_cost(self) -> float | None:
@@ -168,8 +176,7 @@ class Study:
         """Turn proposals into the events that make them trials. The study changes only when these are applied."""
         events = []
         for number, proposal in enumerate(proposals, start=len(self.trials)):
-            rng = np.random.default_rng(np.random.SeedSequence([self.seed, number, 1]))
-            bracket = self.stopper.bracket(rng)
+            bracket = bracket_of(self.stopper, self.seed, number)
             events.append(TrialProposed(time, number, proposal.config, bracket, proposal.origin, proposal.n_observed))
         return events
 
@@ -224,6 +231,21 @@ class Study:
         self.trials.append(trial)
         self.n_running += 1
         return [self._start(trial), Observe(Observation(event.trial, event.config, Phase.PENDING))]
+
+    def _added(self, event: TrialAdded) -> list[Command]:
+        if event.trial < len(self.trials):  # a copy
+            return []
+        trial = TrialState(event.trial, event.config, 0, _NEVER)
+        self.trials.append(trial)
+        self.n_known += 1
+        pending = Observe(Observation(event.trial, event.config, Phase.PENDING))
+        costs = None if event.values is None else self.objectives.costs(event.values)
+        if costs is None:
+            trial.status = Status.FAILED
+            return [pending, Observe(Observation(event.trial, event.config, Phase.FAILED))]
+        trial.status, trial.costs, trial.resource = Status.COMPLETED, costs, event.resource
+        self._improve(costs)
+        return [pending, Observe(Observation(event.trial, event.config, Phase.ENDED, event.resource, costs))]
 
     def _current(self, number: int, attempt: int) -> TrialState | None:
         """The trial, if it runs and this is its attempt; events of anything else no longer count."""
@@ -347,7 +369,7 @@ class Study:
         self.n_running -= 1
 
     def _improve(self, costs: tuple[float, ...]) -> None:
-        """Keep the front; note at which count of ended trials it last moved.
+        """Keep the front; note at which count of ended runs it last moved.
 
         Of several objectives only the ends of trials enter it: every epoch of a trial may be on the front, and what
         the study keeps must not grow with the reports.

@@ -14,10 +14,17 @@ from dhpo import CBO, HpProblem, Hyperband, NeverStop, RandomSearcher
 from dhpo.events import Decide, Observe, TrialCompleted, TrialReported
 from dhpo.objectives import Objectives
 from dhpo.searchers import fit_prior
+from dhpo.searchers.base import Foresees
+from dhpo.stopping.base import FirstJudged
 from dhpo.study import Study
 from dhpo.trial import Decision, Observation, Phase
 
 _SOURCE = 10_000_000  # numbers of observations that are no trials of the search
+
+
+def _setting(variable: str) -> dict[str, Any]:
+    """Settings that differ from the defaults, as JSON in an environment variable."""
+    return dict(json.loads(os.environ.get(variable, "{}")))
 
 
 def problem_of(space: Any) -> HpProblem:
@@ -41,7 +48,7 @@ class Dhpo(Optimizer):
     stopping = True
 
     def searcher(self) -> Any:
-        return CBO(**{"default_first": False, **json.loads(os.environ.get("DHPO_CBO", "{}"))})
+        return CBO(**{"default_first": False, **_setting("DHPO_CBO")})
 
     def __init__(self, problem: Any, seed: int) -> None:
         super().__init__(problem, seed)
@@ -50,11 +57,15 @@ class Dhpo(Optimizer):
         self.space = problem_of(problem.space)
         stopper: Any = NeverStop()
         if problem.max_epoch > 1 and self.stopping:
-            stopper = Hyperband(time_attr="epoch", max_t=problem.max_epoch)
+            stopper = Hyperband(
+                time_attr="epoch", max_t=problem.max_epoch, adaptive=os.environ.get("DHPO_ADAPTIVE", "1") == "1"
+            )
         bound = stopper.bind(len(self.objectives), max_t=problem.max_epoch, seed=seed)
         self.study = Study(self.objectives, bound, seed)
         max_t = problem.max_epoch if problem.max_epoch > 1 and self.stopping else None
         self.state = self.searcher().bind(self.space, self.objectives, seed=seed, max_t=max_t)
+        if isinstance(self.state, Foresees):
+            self.state.foresee(FirstJudged(bound, seed))
         self.index: dict[int, int] = {}
 
     def _apply(self, *events: Any) -> list[Any]:

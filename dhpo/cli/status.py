@@ -48,7 +48,8 @@ class SearchStatus:
         reason: why it ended, where it did by itself.
         opened: the last start of a driver.
         record: what ``dhpo run`` was started with, where it was.
-        counts: trials by their status.
+        counts: trials by their status, without known ones.
+        known: how many trials were added with their results, and not run.
         elapsed: the search's clock: the time that its runs took together.
         trials_per_hour: ended trials, over the last run.
         eta: until the trials are done or the time is up, as far as that can be told.
@@ -62,6 +63,7 @@ class SearchStatus:
     opened: SessionOpened | None
     record: RunRecord | None
     counts: dict[Status, int]
+    known: int
     elapsed: float
     trials_per_hour: float | None
     eta: float | None
@@ -102,6 +104,7 @@ class SearchStatus:
             "num_trials": self.num_trials,
             "ended": self.ended,
             "failed": self.failed,
+            "known": self.known,
             "trials": {status.value: count for status, count in self.counts.items()},
             "objectives": self.results.objectives.as_dict(),
             "best": None if best is None else point(best),
@@ -130,7 +133,8 @@ def read_status(directory: Path) -> SearchStatus:
     running = _is_held(directory / journal.FILE_NAME)  # before reading: what is not held then, reads as it ended
     run = _LastRun()
     results = Results(header.settings, lambda: run.watch(journal.read(directory)[1]), directory)
-    counts = Counter(results.statuses().values())
+    known = set(results.known())
+    counts = Counter(status for number, status in results.statuses().items() if number not in known)
     by_status = {status: counts[status] for status in Status}
     ended = counts.total() - counts[Status.RUNNING]
     record = RunRecord.read(directory)
@@ -146,6 +150,7 @@ def read_status(directory: Path) -> SearchStatus:
         opened=run.opened,
         record=record,
         counts=by_status,
+        known=len(known),
         elapsed=elapsed,
         trials_per_hour=None if rate is None else 3600 * rate,
         eta=_eta(record, ended, rate, spent) if running else None,

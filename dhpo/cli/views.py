@@ -38,7 +38,8 @@ def front_table(results: Results, points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def trial_rows(results: Results) -> list[dict[str, Any]]:
-    """Every trial by its number: ``{"trial", "status", "resource", "values", "error", "config"}``."""
+    """Every trial by its number: ``{"trial", "status", "known", "resource", "values", "error", "config"}``."""
+    known = set(results.known())
     statuses, configs, values = results.statuses(), results.config_history, results.values_by_trial()
     errors = _errors(results) if any(s in (Status.FAILED, Status.TIMED_OUT) for s in statuses.values()) else {}
     rows = []
@@ -48,8 +49,8 @@ def trial_rows(results: Results) -> list[dict[str, Any]]:
             resources, reported = values[number]
             resource = _plain(float(resources[-1]))
             last = dict(zip(results.objectives.names, reported[-1].tolist(), strict=True))
-        row = {"trial": number, "status": status.value, "resource": resource, "values": last}
-        rows.append({**row, "error": errors.get(number), "config": configs[str(number)]})
+        row = {"trial": number, "status": status.value, "known": number in known, "resource": resource}
+        rows.append({**row, "values": last, "error": errors.get(number), "config": configs[str(number)]})
     return rows
 
 
@@ -60,7 +61,8 @@ def trial_table(results: Results, rows: Sequence[Mapping[str, Any]]) -> str:
     header = ["trial", "status", results.resource_name, *goals, *names, *(["error"] if has_errors else [])]
     cells = [
         [
-            row["trial"], row["status"], row["resource"], *((row["values"] or {}).get(goal) for goal in goals),
+            row["trial"], row["status"] + (" (known)" if row["known"] else ""), row["resource"],
+            *((row["values"] or {}).get(goal) for goal in goals),
             *(row["config"].get(name) for name in names), *([row["error"]] if has_errors else []),
         ]
         for row in rows
@@ -102,6 +104,8 @@ def status_text(status: SearchStatus) -> str:
     """How a search stands, for a person."""
     lines = [f"{status.directory}: {status.state.value}" + _where(status)]
     rows = [("trials", f"{status.progress} ended" + (f" ({shown})" if (shown := _counts(status)) else ""))]
+    if status.known:
+        rows.append(("known", f"{status.known} added with their results"))
     results = status.results
     if not results.objectives.single:
         rows.append(("front", f"{len(results.pareto_front(strict=True, unique=True))} points"))

@@ -45,10 +45,11 @@ class CBOSettings(TypedDict, total=False):
 
 #: Without effect here: dhpo never proposes a configuration twice, polishes the best candidates itself, and journals.
 _NO_EFFECT = frozenset({
-    "acq_optimizer_freq", "filter_duplicated", "update_prior", "update_prior_quantile", "n_jobs", "sync_communication",
-    "checkpoint_history_to_csv", "checkpoint_restart", "solution_selection", "n_restarts_optimizer",
-    "outliers_iqr_factor", "ga_pop_size", "ga_xtol", "ga_ftol", "ga_period", "ga_n_max_gen",
+    "acq_optimizer_freq", "filter_duplicated", "n_jobs", "sync_communication", "checkpoint_history_to_csv",
+    "checkpoint_restart", "solution_selection", "n_restarts_optimizer", "outliers_iqr_factor", "ga_pop_size", "ga_xtol",
+    "ga_ftol", "ga_period", "ga_n_max_gen",
 })  # fmt: skip
+
 
 #: The same thing under another name.
 _SYNONYMS: dict[str, dict[Any, Any]] = {

@@ -85,14 +85,14 @@ _FUNCTIONS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 }
 #: What "gp_hedge" chooses from; the others are scored where the model is at hand.
 HEDGED = ("EI", "UCB", "PI")
-_NAMES = (*_FUNCTIONS, "gp_hedge", "EHVI")
+_NAMES = (*_FUNCTIONS, "gp_hedge", "EHVI", "TS")
 
 
 class Acquisition(NamedTuple):
     """A parsed acquisition function.
 
     Attributes:
-        name: one of "UCB", "EI", "logEI", "PI", "gp_hedge", "EHVI".
+        name: one of "UCB", "EI", "logEI", "PI", "gp_hedge", "EHVI", "TS".
         epistemic: whether only the model's own uncertainty counts, not the noise of the objective (suffix "d").
         sampled: whether each proposal draws its own ``kappa`` from the exponential law with mean ``kappa``
             (prefix "q"; Égelé et al. 2023, arXiv 2207.00479, section 3).

@@ -182,4 +182,4 @@ class AskTellState:
         return _Asked(handle, self._known.encoding.keys(row)[0], row[0])
 
     def _key(self, config: Mapping[str, Any]) -> bytes:
-        return self._known.encoding.keys(self._known.encoding.encode([config]))[0]
+        return self._known.encoding.keys(self._known.encoding.encode([config]), snapped=True)[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from dhpo.objectives import Objectives
 from dhpo.space import HpProblem
+from dhpo.stopping.base import FirstJudged
 from dhpo.trial import Observation, Proposal
 
 
@@ -32,6 +33,14 @@ class BoundSearcher(Protocol):
         ``proposal_rng(seed, k)``. Nothing observed (pending included) nor within the batch is proposed again. The
         state is not changed: the proposals come back by :meth:`observe` when, and in so far as, they are used.
         """
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """What the state of a searcher has besides if it wants to know where each trial will be judged first."""
+
+    def foresee(self, first_judged: FirstJudged) -> None:
+        """Learn it, before the first proposal."""
 
 
 class Searcher(Protocol):

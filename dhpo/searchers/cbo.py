@@ -26,6 +26,7 @@ from dhpo.searchers.random import FirstPoints, Known, check_initial_points, prop
 from dhpo.searchers.surrogates import GP_ROWS, check_surrogate, uses_gaussian_process
 from dhpo.searchers.transfer import FIRST, Transfer
 from dhpo.space import HpProblem
+from dhpo.stopping.base import FirstJudged
 from dhpo.trial import Observation, Proposal
 
 STRATEGIES = ("qUCBd", "qUCB", "cl_min", "cl_mean", "cl_max", "topk", "boltzmann")
@@ -38,10 +39,11 @@ SCALARISATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "Quadratic": scalarization.quadratic,
 }
 
-PENDING = 256
+PENDING = 256  # of so many trials, the latest ones that have not ended, a model takes account at most …
+_DROPPED = 64  # … and of so many less, at times
 _GP_INITIAL = 5  # the prior of the Gaussian process's lengths makes it useful from there on
 _PORTFOLIO = 32  # so many configurations have used up what earlier searches can recommend
-_POLISHED = 4  # of a batch; the others are taken from the pool as they are
+_POLISHED = 4  # of so many trials that run at once every proposal is polished, of more only a part
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ class CBO:
         surrogate_model_kwargs: arguments of the named scikit-learn class.
         acq_func: "UCB", "EI", "logEI" or "PI", each also with the suffix "d" (only the model's own, epistemic,
             uncertainty counts); "qUCB" and "qUCBd" draw ``kappa`` anew for every proposal. "gp_hedge" draws between EI,
-            UCB and PI, by the costs that the model predicts where each would go. "EHVI", for several objectives, is
-            the expected improvement of the hypervolume, in place of the scalarisation.
+            UCB and PI, by the costs that the model predicts where each would go. "TS" is Thompson sampling: the best
+            of one function that is drawn from the model for each proposal. "EHVI", for several objectives, is the
+            expected improvement of the hypervolume, in place of the scalarisation.
         kappa: weight of the uncertainty in UCB.
         xi: least improvement that EI and PI ask for, in units of the scaled objective.
         scheduler: how ``kappa`` changes with the number of observations: None, {"type": "constant"},
@@ -83,6 +86,16 @@ class CBO:
         moo_lower_bounds: for each objective, the worst value still wanted (in its own units), or None.
         objective_scaler: "auto" ("half-rank" for one objective, "quantile-uniform" for several), "identity", "minmax",
             "log", "half-rank" or "quantile-uniform".
+        acq_resource: the resource at which the model's predictions count: "max", where trials are complete; "first",
+            where the trial is to be judged first, by its bracket (as in MOBSTER, Klein et al. 2020, arXiv 2003.10865,
+            section 4.2); "observed", the largest at which as many trials were seen as there are hyperparameters, and
+            at least three (as in BOHB, Falkner et al. 2018).
+        rung_trust: how the model relates what was seen at lower resources to what is seen at the largest: "measured",
+            as far as the rungs' orders of trials agree (see :mod:`dhpo.searchers.fidelity`), or "equal", by the
+            logarithm of the resource alone.
+        update_prior: whether the candidates are drawn near the best configurations so far rather than by the space's
+            distributions.
+        update_prior_quantile: the share of the observations that counts as the best for that.
         random_fraction: share of proposals that are drawn at random, which guards against a wrong model.
         prior: what an earlier search has taught (see :func:`~dhpo.searchers.prior.fit_prior`), or a list of such, one
             for each; how they are used, and when no longer, is told in :mod:`dhpo.searchers.transfer`.
@@ -110,6 +123,10 @@ class CBO:
     moo_scalarization_weight: Sequence[float] | None = None
     moo_lower_bounds: Sequence[float | None] | None = None
     objective_scaler: str = "auto"
+    acq_resource: str = "max"
+    rung_trust: str = "measured"
+    update_prior: bool = False
+    update_prior_quantile: float = 0.1
     random_fraction: float = 0.05
     prior: Prior | Sequence[Prior] | None = None
 
@@ -124,9 +141,12 @@ class CBO:
         _check_choice(self, "filter_failures", FAILURES)
         _check_choice(self, "moo_scalarization_strategy", tuple(SCALARISATIONS))
         _check_choice(self, "objective_scaler", SCALERS)
+        _check_choice(self, "acq_resource", ("max", "first", "observed"))
+        _check_choice(self, "rung_trust", ("measured", "equal"))
         _check_number(self, "kappa", 0.0, math.inf)
         _check_number(self, "xi", 0.0, math.inf)
         _check_number(self, "random_fraction", 0.0, 1.0)
+        _check_number(self, "update_prior_quantile", 0.0, 1.0)
         _check_count(self, "n_points", 1, optional=False)
         _check_count(self, "n_initial_points", 1, optional=True)
         _check_count(self, "max_failures", 1, optional=True)
@@ -174,7 +194,9 @@ class CBOState:
         self._seed = seed
         self._known = Known(problem)
         self._first = FirstPoints(problem, settings.initial_points, settings.default_first)
-        self._history = History(problem.encoding, len(objectives), max_t)
+        self._history = History(
+            problem.encoding, len(objectives), max_t, measured_rungs=settings.rung_trust == "measured"
+        )
         self._acquisition = Acquisition.parse(settings.acq_func)
         n_columns = len(problem.encoding.columns)
         gaussian = uses_gaussian_process(settings.surrogate_model)
@@ -187,8 +209,14 @@ class CBOState:
             Transfer(problem.encoding, settings.priors, settings.n_points, seed) if settings.priors else None
         )
         recipe = Recipe(settings.surrogate_model, settings.surrogate_model_kwargs, settings.filter_failures,
-                        settings.objective_scaler, settings.n_points, self._bounds, self._transfer)  # fmt: skip
+                        settings.objective_scaler, settings.n_points, self._bounds, self._transfer,
+                        settings.update_prior_quantile if settings.update_prior else 0.0)  # fmt: skip
         self._fitter = Fitter(problem.encoding, recipe, self._history, seed)
+        self._first_judged: FirstJudged | None = None
+
+    def foresee(self, first_judged: FirstJudged) -> None:
+        """Learn where each trial will be judged first."""
+        self._first_judged = first_judged
 
     @property
     def cheap(self) -> bool:
@@ -266,17 +294,23 @@ class CBOState:
     ) -> None:
         """Add proposals from the model: for those that are led, the one with the mean of earlier searches."""
         lies = self._settings.multi_point_strategy.startswith("cl_")
-        pending = self._history.pending(PENDING)
-        maximisers: dict[bool, Maximiser] = {}
-        for place, number in enumerate(numbers):
-            rng, mean = proposal_rng(self._seed, number), number in led
+        pending = self._history.pending()
+        maximisers: dict[tuple[bool, float | None], Maximiser] = {}
+        first = 0
+        for number in numbers:
+            rng, key = proposal_rng(self._seed, number), (number in led, self._resource(number))
             row, origin = None, "model"
+            waiting = len(pending) + len(chosen)
+            if _first_waiting(waiting) != first:
+                first = _first_waiting(waiting)
+                maximisers.clear()
             if rng.random() >= self._settings.random_fraction:
-                if mean not in maximisers or lies:
-                    maximisers[mean] = self._maximiser(mean, pending, [row for _, row in chosen])
-                alone = not chosen and not len(pending)
-                wish = self._wish(rng, mean, alone, place < _POLISHED)
-                row = maximisers[mean].choose(wish, rng, self._fresh(taken))
+                if key not in maximisers or lies:
+                    maximisers[key] = self._maximiser(*key, np.vstack([pending, *(row for _, row in chosen)])[first:])
+                # A part of a large batch is polished, which part does not depend on how the batch is cut.
+                polish = rng.random() * waiting < _POLISHED
+                wish = self._wish(rng, key[0], not waiting, polish)
+                row = maximisers[key].choose(wish, rng, self._fresh(taken))
             if row is None:
                 row, origin = self._known.draw(rng, taken), "random"
                 if row is None:
@@ -290,7 +324,7 @@ class CBOState:
 
     def _fresh(self, taken: set[bytes]) -> Callable[[Array], Array]:
         def fresh(rows: Array) -> Array:
-            keys = self._encoding.keys(rows)
+            keys = self._encoding.keys(rows, snapped=True)
             return np.array([key not in self._known.keys and key not in taken for key in keys], dtype=bool)
 
         return fresh
@@ -325,21 +359,34 @@ class CBOState:
 
         return scalarise
 
-    def _maximiser(self, led: bool, pending: Array, batch: list[Array]) -> Maximiser:
-        """The current fit, with what is pending counted in."""
-        training, beliefs, pool = self._fitter.fit(led)
-        waiting = np.vstack([pending, *batch])
+    def _resource(self, number: int) -> float | None:
+        """Where predictions for this trial count; None: where trials are complete."""
+        which = self._settings.acq_resource
+        if which == "first":
+            return None if self._first_judged is None else self._first_judged.at(number)
+        if which == "observed":
+            return self._history.largest_seen(max(len(self._encoding.columns), 3))
+        return None
+
+    def _maximiser(self, led: bool, resource: float | None, waiting: Array) -> Maximiser:
+        """The current fit, with what waits for its results (k, d) counted in."""
+        training, beliefs, pool, place = self._fitter.fit(led, resource)
         strategy = self._settings.multi_point_strategy
         if strategy.startswith("cl_") and len(waiting):
             # The names speak of the objective, the costs are its negative.
             costs = training.costs
             lies = {"cl_min": costs.max(axis=0), "cl_mean": costs.mean(axis=0), "cl_max": costs.min(axis=0)}
-            training, beliefs, pool = self._fitter.refitted(led, waiting, lies[strategy])
+            training, beliefs, pool, place = self._fitter.refitted(led, waiting, lies[strategy], resource)
             waiting = waiting[:0]
-        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.at_top)
+        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.inputs_at(place))
         if strategy != "topk":
             maximiser.believe(waiting)
         return maximiser
+
+
+def _first_waiting(n: int) -> int:
+    """The first of ``n`` waiting trials that counts. It moves by steps, so that a batch needs few new beginnings."""
+    return max(0, -(-(n - PENDING) // _DROPPED) * _DROPPED)
 
 
 def _check_choice(settings: CBO, name: str, choices: Sequence[str]) -> None:

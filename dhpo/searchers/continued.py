@@ -82,3 +82,20 @@ class Continued:
         told = [(o.trial, dict(o.config), o.phase.value, o.resource, o.costs) for o in self.observations]
         digest = sha256(repr(told).encode()).hexdigest()
         return {**self.searcher.settings(), "told": {"results": len(self.observations) // 2, "digest": digest}}
+
+
+def told_otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """How what a searcher was told before its search began differs from what it is told when the search is resumed.
+
+    Args:
+        then: the searcher's settings, as the journal keeps them.
+        now: those of the searcher that goes on.
+
+    Returns:
+        The difference in words, None where there is none.
+    """
+    before, after = then.get("told"), now.get("told")
+    if before == after:
+        return None
+    first, second = (0 if told is None else told["results"] for told in (before, after))
+    return f"{first} earlier results when it began, {f'{second} others' if first == second else second} now"

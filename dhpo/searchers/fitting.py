@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from dhpo.encoding import Encoding
 from dhpo.searchers.acquisition import Array
 from dhpo.searchers.history import History, TrainingSet, best_rows
 from dhpo.searchers.maximiser import Pool
+from dhpo.searchers.prior import MIN_ROWS, Prior
 from dhpo.searchers.surrogates import GP_ROWS, Belief, Surrogate, fit_surrogate, uses_gaussian_process
 from dhpo.searchers.transfer import Transfer
 
@@ -31,6 +33,7 @@ class Recipe(NamedTuple):
     n_points: int
     bounds: Array
     transfer: Transfer | None
+    update_prior: float = 0.0  # the share of the best by which candidates are drawn; 0: by the space
 
 
 class Fit(NamedTuple):
@@ -40,11 +43,13 @@ class Fit(NamedTuple):
         training: what was observed.
         beliefs: one for each objective; copies are to be extended, not these.
         pool: the candidates at which they predict.
+        place: where the resource lies at which they predict them.
     """
 
     training: TrainingSet
     beliefs: list[Belief]
     pool: Pool
+    place: float
 
 
 class Fitter:
@@ -59,37 +64,45 @@ class Fitter:
         self._recipe = recipe
         self._history = history
         self._seed = seed
-        self._base: tuple[int, Fit] | None = None
-        self._present: dict[bool, Fit] = {}  # without and with what earlier searches expect
+        self._base: _Base | None = None
+        self._present: dict[tuple[bool, float | None], Fit] = {}
         self._present_at = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_base": None, "_present": {}, "_present_at": -1}  # made again when needed, the same
+        # Made again when needed, the same.
+        return {**self.__dict__, "_base": None, "_present": {}, "_present_at": -1}
 
-    def fit(self, led: bool = False) -> Fit:
-        """The model of all that was observed, without or with the mean of earlier searches."""
+    def fit(self, led: bool = False, resource: float | None = None) -> Fit:
+        """The model of all that was observed.
+
+        Args:
+            led: with the mean of earlier searches.
+            resource: at which it predicts; None: where trials are complete.
+        """
         n = len(self._history)
         if self._present_at != n:
             self._present_at, self._present = n, {}
-        if led not in self._present:
-            self._present[led] = self._fitted(n, n, led) if led else self._extended(n)
-        return self._present[led]
+        key = led, resource
+        if key not in self._present:
+            self._present[key] = self._fitted(n, n, led, resource) if led else self._extended(n, resource)
+        return self._present[key]
 
-    def refitted(self, led: bool, extra: Array, costs: Array) -> Fit:
+    def refitted(self, led: bool, extra: Array, costs: Array, resource: float | None = None) -> Fit:
         """The model with these encoded rows observed as well, at these scaled costs (m,) and the largest resource."""
-        training, _, pool = self.fit(led)
+        training, _, pool, place = self.fit(led, resource)
         resources = training.resources
         joined = training._replace(
             rows=np.vstack([training.rows, extra]),
             resources=None if resources is None else np.concatenate([resources, np.ones(len(extra))]),
             costs=np.vstack([training.costs, np.tile(costs, (len(extra), 1))]),
         )
-        return Fit(joined, self._beliefs(joined, pool, len(self._history), led), pool)
+        surrogates = self._surrogates(joined, len(self._history), led)
+        return Fit(joined, self._beliefs(surrogates, pool, joined, place), pool, place)
 
-    def at_top(self, rows: Array) -> Array:
-        """Model inputs of encoded rows at the resource at which trials are complete."""
-        resources = self.fit().training.resources
-        return self._inputs(rows, None if resources is None else np.ones(len(rows)))
+    def inputs_at(self, place: float) -> Callable[[Array], Array]:
+        """What turns encoded rows into model inputs, for a resource that lies there."""
+        training = self.fit().training
+        return lambda rows: self._inputs(rows, None if training.resources is None else np.full(len(rows), place))
 
     def learn(self) -> None:
         """Let the earlier searches be weighed by what was observed."""
@@ -105,37 +118,45 @@ class Fitter:
         plain, led = self._surrogates(training, n, False), self._surrogates(training, n, True)
         return 0.0 if transfer is None else transfer.probability(plain, led, training.costs)
 
-    def _extended(self, n: int) -> Fit:
+    def _extended(self, n: int, resource: float | None) -> Fit:
         """The plain model: fitted to the log's beginning, and extended by its end."""
         start = fitted_at(n)
-        if self._base is None or self._base[0] != start:
-            self._base = start, self._fitted(start, start)
-        base = self._base[1]
-        if n == start:
-            return base
-        training = self._training(start, n)
+        if self._base is None or self._base.start != start:
+            training = self._training(start, start)
+            surrogates = self._surrogates(training, start, False)
+            self._base = _Base(start, training, surrogates, self._pool(training, start, False), {})
+        base = self._base
+        training = base.training if n == start else self._training(start, n)
         if training.span != base.training.span:  # a resource has come that the fit knows nothing of
-            return self._fitted(start, n)
-        beliefs = [belief.copy() for belief in base.beliefs]
-        k = training.n_chosen
-        points = self._inputs(training.rows[k:], None if training.resources is None else training.resources[k:])
-        for belief, costs in zip(beliefs, training.costs.T, strict=True):
-            belief.observe(points, costs)
-        return Fit(training, beliefs, base.pool)
+            return self._fitted(start, n, False, resource)
+        if resource not in base.grown:
+            place = _place(base.training, resource)
+            beliefs = self._beliefs(base.surrogates, base.pool, base.training, place)
+            base.grown[resource] = Fit(base.training, beliefs, base.pool, place)
+        grown = base.grown[resource]
+        k = len(grown.training.rows)
+        if k < len(training.rows) or training is not base.training:
+            points = self._inputs(training.rows[k:], None if training.resources is None else training.resources[k:])
+            for belief, costs in zip(grown.beliefs, training.costs.T, strict=True):
+                belief.observe(points, costs)
+            base.grown[resource] = grown._replace(training=training)
+        return base.grown[resource]
 
-    def _fitted(self, start: int, n: int, led: bool = False) -> Fit:
+    def _fitted(self, start: int, n: int, led: bool, resource: float | None) -> Fit:
         training = self._training(start, n)
-        pool = self._pool(training, start, led)
-        return Fit(training, self._beliefs(training, pool, n, led), pool)
+        pool, place = self._pool(training, start, led), _place(training, resource)
+        return Fit(training, self._beliefs(self._surrogates(training, n, led), pool, training, place), pool, place)
 
     def _training(self, start: int, n: int) -> TrainingSet:
         recipe = self._recipe
         limit = GP_ROWS if uses_gaussian_process(recipe.model) else FOREST_ROWS
         return self._history.training_set(limit, recipe.failures, recipe.scaler, recipe.bounds, start, n)
 
-    def _beliefs(self, training: TrainingSet, pool: Pool, n: int, led: bool) -> list[Belief]:
-        points = self._inputs(pool.rows, None if training.resources is None else np.ones(len(pool.rows)))
-        return [surrogate.belief(points) for surrogate in self._surrogates(training, n, led)]
+    def _beliefs(
+        self, surrogates: Sequence[Surrogate], pool: Pool, training: TrainingSet, place: float
+    ) -> list[Belief]:
+        points = self._inputs(pool.rows, None if training.resources is None else np.full(len(pool.rows), place))
+        return [surrogate.belief(points) for surrogate in surrogates]
 
     def _surrogates(self, training: TrainingSet, n: int, led: bool) -> list[Surrogate]:
         inputs, recipe = self._inputs(training.rows, training.resources), self._recipe
@@ -152,7 +173,11 @@ class Fitter:
         rng, recipe = self._rng(n, -1), self._recipe
         best = best_rows(training, 5)
         near = [self._encoding.neighbours(row, rng, 40, scale) for row in best for scale in (0.1, 0.02)]
-        parts = {"plain": self._encoding.sample(recipe.n_points, rng), "near": np.vstack(near)}
+        plain = self._encoding.sample(recipe.n_points, rng)
+        if recipe.update_prior and len(training.rows) >= MIN_ROWS:
+            n_best = max(MIN_ROWS, math.ceil(recipe.update_prior * len(training.rows)))
+            plain = Prior.of(self._encoding, best_rows(training, n_best)).sample(recipe.n_points, rng, plain)
+        parts = {"plain": plain, "near": np.vstack(near)}
         if led and recipe.transfer is not None:
             parts["prior"] = recipe.transfer.sample(recipe.n_points, rng)
         return Pool.of(**parts, observed=training.rows[-GP_ROWS:])
@@ -163,6 +188,31 @@ class Fitter:
 
     def _rng(self, n: int, part: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self._seed, n, _FIT, part + 1]))
+
+
+class _Base(NamedTuple):
+    """What was fitted to the log's beginning.
+
+    Attributes:
+        start: how long that is.
+        training: what was observed by then.
+        surrogates: one for each objective.
+        pool: the candidates.
+        grown: the surrogates' beliefs by resource, extended by what has come since.
+    """
+
+    start: int
+    training: TrainingSet
+    surrogates: list[Surrogate]
+    pool: Pool
+    grown: dict[float | None, Fit]
+
+
+def _place(training: TrainingSet, resource: float | None) -> float:
+    """Where a resource lies; 1 for None."""
+    if training.axis is None or resource is None:
+        return 1.0
+    return float(training.axis.at(np.array([resource]))[0])
 
 
 def _fit(recipe: Recipe, inputs: Array, rng: np.random.Generator, costs: Array) -> Surrogate:

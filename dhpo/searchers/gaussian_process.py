@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from dhpo.searchers.acquisition import Array, Prediction
 #: Rows to which the kernel's parameters are fitted; all rows then enter the posterior.
 FIT_ROWS = 80
 _JITTER = 1e-8
+_FEATURES = 256  # random Fourier features of a draw from the prior
+_ROOM = 64  # further points that there is room for at once
 
 
 class GaussianProcess:
@@ -21,6 +24,16 @@ class GaussianProcess:
     The kernel is ``s * matern52(distance)``, plus noise. Its parameters maximise their posterior. The lengths have
     the log-normal prior that widens with the root of the dimension (Hvarfner et al. 2024, arXiv 2402.02229, section 5),
     which keeps the model sound from two observations on and in many dimensions.
+
+    Attributes:
+        x: (n, d) where it was observed.
+        y: (n,) the costs there.
+        lengths: (d,) the kernel's lengths.
+        variance: the prior variance of the scaled costs.
+        noise: the variance of their noise.
+        factor: (n, n) the lower Cholesky factor of the covariances of what was observed.
+        whitener: (n, n) its inverse.
+        white: (n,) the scaled costs, whitened.
     """
 
     def __init__(self, x: Array, y: Array) -> None:
@@ -28,17 +41,31 @@ class GaussianProcess:
         self.x, self.y = x, y
         z = (y - np.mean(y)) / (float(np.std(y)) or 1.0)
         rows = _spread(len(x), z)
-        self._log_parameters = _fit_parameters(x[rows], z[rows])
-        self.noise = math.exp(self._log_parameters[-1])
+        parameters = _fit_parameters(x[rows], z[rows])
+        self.lengths: Array = np.exp(parameters[:-2])
+        self.variance, self.noise = math.exp(parameters[-2]), math.exp(parameters[-1])
         covariance = self.kernel(x, x)
         covariance[np.diag_indices_from(covariance)] += self.noise + _JITTER
         self.factor = _cholesky(covariance)
-        self.white: Array = _solve_lower(self.factor, z)
+        self.whitener = _inverse_lower(self.factor)
+        self.white: Array = self.whitener @ z
 
     def kernel(self, a: Array, b: Array) -> Array:
         """Prior covariances of the scaled costs, (len(a), len(b))."""
-        lengths = np.exp(self._log_parameters[:-2])
-        root = _squared_distances(a / lengths, b / lengths)
+        return self.covariance(self.scaled(a), self.scaled(b))
+
+    def scaled(self, points: Array) -> Scaled:
+        """Points (n, d) in units of the lengths, ready for :meth:`covariance`."""
+        coordinates = points / self.lengths
+        return Scaled(coordinates, np.einsum("ij,ij->i", coordinates, coordinates))
+
+    def covariance(self, a: Scaled, b: Scaled) -> Array:
+        """Prior covariances of the scaled costs, (len(a), len(b))."""
+        root = a.coordinates @ b.coordinates.T
+        root *= -2.0
+        root += a.squares[:, None]
+        root += b.squares[None, :]
+        np.maximum(root, 0.0, out=root)
         root *= 5.0
         np.sqrt(root, out=root)
         result = root * root
@@ -51,36 +78,41 @@ class GaussianProcess:
         result *= self.variance
         return result
 
-    @property
-    def variance(self) -> float:
-        """The prior variance of the scaled costs."""
-        return math.exp(self._log_parameters[-2])
-
     def belief(self, pool: Array) -> GaussianBelief:
         """Start with nothing believed."""
         return GaussianBelief(self, pool)
 
 
+class Scaled(NamedTuple):
+    """Points in units of the kernel's lengths (n, d), and their squared norms (n,)."""
+
+    coordinates: Array
+    squares: Array
+
+
 class GaussianBelief:
     """The posterior at a pool of candidates, extended by further points without a refit.
 
-    Each further point adds one row to the Cholesky factor. A point that is believed to show its predicted cost has a
-    residual of zero, so that the predicted costs need the real observations only.
+    Each further point adds one row to the inverse of the Cholesky factor. A point that is believed to show its
+    predicted cost has a residual of zero, so that the predicted costs need the real observations only.
     """
 
     def __init__(self, model: GaussianProcess, pool: Array) -> None:
         self._model = model
-        self._pool = pool
-        self._x = model.x
-        self._factor = model.factor
-        self._blocks = [_solve_lower(model.factor, model.kernel(model.x, pool))]  # whitened covariances with the pool
-        self._explained = _column_squares(self._blocks[0])
+        self._pool = model.scaled(pool)
+        self._n = len(model.x)  # how many points there are so far; the first of them are the model's own
+        self._points = model.scaled(model.x)
+        self._whitener = model.whitener
+        self._base: Array = model.whitener @ model.covariance(self._points, self._pool)  # whitened, with the pool
+        self._further: Array = np.empty((0, len(pool)))  # the same of the further points, with room for more
+        self._owns = False  # the arrays that grow; copies share them until one grows
+        self._explained = _column_squares(self._base)
         self._condition(model.y)
 
     def copy(self) -> GaussianBelief:
         """The same belief, to be extended on its own."""
         twin = copy(self)
-        twin._blocks = list(self._blocks)
+        twin._owns = False
         return twin
 
     def pool(self) -> Prediction:
@@ -89,8 +121,42 @@ class GaussianBelief:
 
     def at(self, points: Array) -> Prediction:
         """Predict at any points."""
-        whitened = _solve_lower(self._factor, self._model.kernel(self._x, points))
+        n = self._n
+        covariance = self._model.covariance(self._known, self._model.scaled(points))
+        whitened = self._whitener[:n, :n] @ covariance
         return self._prediction(self._white @ whitened[: len(self._white)], _column_squares(whitened))
+
+    def path(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """Draw a function from the posterior, which gives its costs (k,) at points (k, d).
+
+        A draw from the prior, by random Fourier features, is corrected by the kernel so as to pass near what was
+        observed (Wilson et al. 2020, arXiv 2002.09309, section 3.2). Points that are believed count as observed.
+        """
+        model, known = self._model, self._known
+        # The spectral density of Matérn-5/2 is Student's t with 5 degrees of freedom.
+        directions = rng.standard_normal((len(model.lengths), _FEATURES))
+        directions *= np.sqrt(5.0 / rng.chisquare(5.0, _FEATURES))
+        phases = rng.uniform(0.0, 2.0 * math.pi, _FEATURES)
+        amplitudes = rng.standard_normal(_FEATURES) * math.sqrt(2.0 * model.variance / _FEATURES)
+
+        def prior(scaled: Scaled) -> Array:
+            result: Array = np.cos(scaled.coordinates @ directions + phases) @ amplitudes
+            return result
+
+        whitener = self._whitener[: self._n, : self._n]
+        n_real = len(self._white)
+        weights = whitener[:n_real, :n_real].T @ self._white
+        shown = model.covariance(known, Scaled(*(part[:n_real] for part in known))) @ weights
+        shown[:n_real] = self._shown
+        residuals = shown - prior(known) - math.sqrt(model.noise) * rng.standard_normal(self._n)
+        correction = whitener.T @ (whitener @ residuals)
+
+        def costs(points: Array) -> Array:
+            scaled = model.scaled(points)
+            drawn: Array = prior(scaled) + correction @ model.covariance(known, scaled)
+            return drawn * self._scale + self._offset
+
+        return costs
 
     def believe(self, points: Array) -> None:
         """Count these points as observed at their predicted costs."""
@@ -106,36 +172,57 @@ class GaussianBelief:
         self._extend(points)
         self._condition(costs)
 
+    @property
+    def _known(self) -> Scaled:
+        """All points so far, observed or believed."""
+        return Scaled(self._points.coordinates[: self._n], self._points.squares[: self._n])
+
     def _condition(self, costs: Array) -> None:
         """Take these costs (n,) of all points so far."""
         self._offset, self._scale = float(np.mean(costs)), float(np.std(costs)) or 1.0
-        self._white: Array = _solve_lower(self._factor, (costs - self._offset) / self._scale)
+        self._shown: Array = (costs - self._offset) / self._scale
+        self._white: Array = self._whitener[: self._n, : self._n] @ self._shown
         self._mean = self._project(self._white)
 
     def _project(self, left: Array) -> Array:
         """``left.T`` times the whitened covariances with the pool, whose rows are all points so far."""
-        start, total = 0, np.zeros((*left.shape[1:], len(self._pool)))
-        for block in self._blocks:
-            total += left[start : start + len(block)].T @ block
-            start += len(block)
+        k = len(self._base)
+        total: Array = left[:k].T @ self._base
+        if self._n > k:
+            total += left[k:].T @ self._further[: self._n - k]
         return total
 
     def _extend(self, points: Array) -> None:
-        if not len(points):
+        m = len(points)
+        if not m:
             return
-        model = self._model
-        n, m = len(self._x), len(points)
-        cross = _solve_lower(self._factor, model.kernel(self._x, points))
-        own = model.kernel(points, points) - cross.T @ cross
+        model, n, k = self._model, self._n, len(self._base)
+        new = model.scaled(points)
+        whitener = self._whitener[:n, :n]
+        cross = whitener @ model.covariance(self._known, new)
+        own = model.covariance(new, new) - cross.T @ cross
         own[np.diag_indices_from(own)] += model.noise + 1e-6 * model.variance
-        corner = _cholesky(own)
-        block = _solve_lower(corner, model.kernel(points, self._pool) - self._project(cross))
-        factor: Array = np.zeros((n + m, n + m))
-        factor[:n, :n], factor[n:, :n], factor[n:, n:] = self._factor, cross.T, corner
-        self._factor = factor
-        self._blocks.append(block)
+        corner = _inverse_lower(_cholesky(own))
+        block = corner @ (model.covariance(new, self._pool) - self._project(cross))
+        inverse_cross = -(corner @ (cross.T @ whitener))
+        self._reserve(m)
+        self._whitener[n : n + m, :n], self._whitener[n : n + m, n : n + m] = inverse_cross, corner
+        self._further[n - k : n + m - k] = block
+        self._points.coordinates[n : n + m], self._points.squares[n : n + m] = new
         self._explained = self._explained + _column_squares(block)
-        self._x = np.vstack([self._x, points])
+        self._n = n + m
+
+    def _reserve(self, m: int) -> None:
+        """Make room for so many further points, in arrays that no copy shares."""
+        n, k, room = self._n, len(self._base), len(self._points.squares)
+        if self._owns and n + m <= room:
+            return
+        room = max(n + m + _ROOM, room)
+        self._whitener = _enlarged(self._whitener[:n, :n], (room, room))
+        self._further = _enlarged(self._further[: n - k], (room - k, self._further.shape[1]))
+        coordinates, squares = self._known
+        self._points = Scaled(_enlarged(coordinates, (room, coordinates.shape[1])), _enlarged(squares, (room,)))
+        self._owns = True
 
     def _prediction(self, mean: Array, explained: Array) -> Prediction:
         """Costs and deviations from scaled costs, and the variance that is explained there."""
@@ -143,6 +230,13 @@ class GaussianBelief:
         epistemic = np.sqrt(variance) * self._scale
         total = np.sqrt(variance + self._model.noise) * self._scale
         return Prediction(mean * self._scale + self._offset, epistemic, total)
+
+
+def _enlarged(array: Array, shape: tuple[int, ...]) -> Array:
+    """A copy in the corner of a larger array."""
+    result: Array = np.zeros(shape)
+    result[tuple(slice(n) for n in array.shape)] = array
+    return result
 
 
 def _spread(n: int, z: Array) -> Any:
@@ -155,12 +249,6 @@ def _spread(n: int, z: Array) -> Any:
     return np.sort(np.concatenate([order[:half], rest[np.linspace(0, len(rest) - 1, FIT_ROWS - half).astype(int)]]))
 
 
-def _squared_distances(a: Array, b: Array) -> Array:
-    squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * (a @ b.T)
-    result: Array = np.maximum(squares, 0.0, out=squares)
-    return result
-
-
 def _column_squares(whitened: Array) -> Array:
     result: Array = np.einsum("ij,ij->j", whitened, whitened)
     return result
@@ -171,11 +259,13 @@ def _cholesky(matrix: Array) -> Array:
     return factor
 
 
-def _solve_lower(factor: Array, b: Array) -> Array:
-    from scipy.linalg import solve_triangular
+def _inverse_lower(factor: Array) -> Array:
+    if len(factor) == 1:
+        return 1.0 / factor
+    from scipy.linalg.lapack import dtrtri
 
-    result: Array = solve_triangular(factor, b, lower=True, check_finite=False)
-    return result
+    inverse: Array = dtrtri(factor, lower=1)[0]
+    return np.ascontiguousarray(inverse)
 
 
 def _fit_parameters(x: Array, z: Array) -> Array:
@@ -199,7 +289,7 @@ def _fit_parameters(x: Array, z: Array) -> Array:
             factor = _cholesky(signal + (noise + _JITTER) * np.eye(n))
         except np.linalg.LinAlgError:
             return 1e10, np.zeros(d + 2)
-        inverse_root = _solve_lower(factor, np.eye(n))
+        inverse_root = _inverse_lower(factor)
         inverse = inverse_root.T @ inverse_root
         alpha = inverse @ z
         offset = (theta - centre) / width

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dhpo.encoding import Encoding
 from dhpo.pareto import non_dominated_rank
 from dhpo.searchers.acquisition import Array
+from dhpo.searchers.fidelity import ResourceAxis, resource_axis
 from dhpo.trial import Observation, Phase
 
 IntArray: TypeAlias = npt.NDArray[np.intp]
@@ -26,12 +27,13 @@ class TrainingSet(NamedTuple):
 
     Attributes:
         rows: (n, d) encoded configurations.
-        resources: (n,) resources at which they were observed, from 0 (the least seen) to 1 (the largest); None where
-            all are the same.
+        resources: (n,) where the resources lie at which they were observed, 1 where trials are complete, the less the
+            lower (see :mod:`dhpo.searchers.fidelity`); None where all are the same.
         costs: (n, m) scaled costs, imputed where a trial failed.
         bounds: (m,) the worst costs still wanted, on the same scale.
         n_chosen: how many of the rows, the first, were chosen from the log's beginning; the others are its end.
-        span: the resources that are 0 and 1.
+        axis: where resources lie; None where all are the same.
+        span: the least resource, and that at which trials are complete.
     """
 
     rows: Array
@@ -39,14 +41,19 @@ class TrainingSet(NamedTuple):
     costs: Array
     bounds: Array
     n_chosen: int = 0
+    axis: ResourceAxis | None = None
     span: tuple[float, float] = (1.0, 1.0)
 
 
 class History:
     """The observations of one search: encoded once, and only ever added to."""
 
-    def __init__(self, encoding: Encoding, n_objectives: int, max_t: float | None) -> None:
+    def __init__(
+        self, encoding: Encoding, n_objectives: int, max_t: float | None, *, measured_rungs: bool = True
+    ) -> None:
         self._encoding = encoding
+        self._measured = measured_rungs
+        self._axis: tuple[tuple[int, float, float], ResourceAxis] | None = None
         self._max_t = max_t
         self._rows: Array = np.empty((64, len(encoding.columns)))
         self._places: dict[int, int] = {}  # trial -> row
@@ -80,7 +87,9 @@ class History:
             self._append(list(new), self._encoding.encode(list(new.values())))
         for o in observations:
             if o.phase is Phase.PENDING:
-                self._pending[o.trial] = None
+                # A trial that is promoted is known already: it does not become pending once more.
+                if new.pop(o.trial, None) is not None:
+                    self._pending[o.trial] = None
                 continue
             self.n_observed += 1
             if o.phase is not Phase.RUNG:
@@ -107,9 +116,23 @@ class History:
         entry[0], entry[1], entry[2:] = self._places[trial], resource, costs
         self._n_log += 1
 
-    def pending(self, limit: int) -> Array:
-        """The encoded configurations (k, d) of the latest trials that have not ended, at most ``limit``."""
-        return self._rows[[self._places[t] for t in list(self._pending)[-limit:]]]
+    def pending(self) -> Array:
+        """The encoded configurations (k, d) of the trials that have not ended.
+
+        By their numbers, so that what was told when makes no difference.
+        """
+        return self._rows[[self._places[t] for t in sorted(self._pending)]]
+
+    def largest_seen(self, n_trials: int) -> float | None:
+        """The largest resource that so many trials have come to; None where it is the one of complete trials."""
+        log = self._log[: self._n_log]
+        log = log[~np.isnan(log[:, 1])]
+        reached = np.zeros(len(self._places))
+        np.maximum.at(reached, log[:, 0].astype(int), log[:, 1])
+        if n_trials > len(reached):
+            return None
+        largest = float(np.partition(reached, -n_trials)[-n_trials])
+        return largest if 0.0 < largest < (self._max_t or 0.0) else None
 
     def training_set(
         self,
@@ -151,8 +174,10 @@ class History:
         costs[~failed] = scaled
         costs[failed] = scaled.mean(axis=0) if failures == "mean" else scaled.max(axis=0)
         resources = np.where(failed, resources[~failed].max(), resources)
-        span, relative = self._relative(resources)
-        return TrainingSet(self._rows[places], relative, costs, bounds, len(chosen), span)
+        low, high = span = float(resources.min()), max(float(resources.max()), self._max_t or 0.0)
+        axis = None if low == high else self._layout(start, low, high)
+        where = None if axis is None else axis.at(resources)
+        return TrainingSet(self._rows[places], where, costs, bounds, len(chosen), axis, span)
 
     def _choice(self, start: int, limit: int, drop_failed: bool) -> IntArray:
         """What is chosen from the log's beginning, kept for the next call: it takes time in a long log."""
@@ -160,13 +185,12 @@ class History:
             self._chosen = (start, limit, drop_failed), _choose(self._log[:start], limit, drop_failed)
         return self._chosen[1]
 
-    def _relative(self, resources: Array) -> tuple[tuple[float, float], Array | None]:
-        """Resources on a log scale from 0 to 1, where 1 is the resource at which trials are complete."""
-        low, high = float(resources.min()), max(float(resources.max()), self._max_t or 0.0)
-        if low == high:
-            return (low, high), None
-        floor = max(low, 1e-9 * high)
-        return (low, high), np.log(np.maximum(resources, floor) / floor) / math.log(high / floor)
+    def _layout(self, start: int, low: float, high: float) -> ResourceAxis:
+        """Where resources lie, by what was seen up to ``start``; kept for the next call as well."""
+        if self._axis is None or self._axis[0] != (start, low, high):
+            axis = resource_axis(self._log[:start], low, high, measured=self._measured)
+            self._axis = (start, low, high), axis
+        return self._axis[1]
 
 
 def _choose(log: Array, limit: int, drop_failed: bool) -> IntArray:

@@ -15,7 +15,10 @@ from dhpo.searchers.ehvi import expected_hypervolume_improvement
 from dhpo.searchers.surrogates import Belief
 
 _POLISH_SCALES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
-_POLISH_POINTS = 64
+_POLISH_POINTS = 96  # of each round, a part for each scale
+_POLISH_ROUNDS = 4
+_POLISH_TRIED = 8  # of the better ones, the best that is fresh is looked for among so many
+_DECIMALS = 9  # of a score: what differs less is a tie, however it was computed
 
 #: Tells which of some encoded rows may be proposed.
 Fresh = Callable[[Array], Array]
@@ -96,12 +99,17 @@ class Maximiser:
                                  if name in wish.sources])  # fmt: skip
         if wish.acquisition.name == "gp_hedge":
             wish = _hedged(wish, mean[places], std[places], best, rng)
-        score = self._scorer(wish, best, _vectors(predictions, wish)[0][observed])
-        scores = score([_at(p, places) for p in predictions])
+        if wish.acquisition.name == "TS":
+            at_rows = self._drawn(wish, rng)
+            scores = at_rows(self._pool.rows[places])
+        else:
+            score = self._scorer(wish, best, _vectors(predictions, wish)[0][observed])
+            at_rows = self._at_rows(score)
+            scores = score([_at(p, places) for p in predictions])
         if wish.temperature > 0:
             span = float(scores.max() - scores.min()) or 1.0
             scores = scores / span / wish.temperature + rng.gumbel(size=len(scores))
-        order = places[np.argsort(-scores, kind="stable")]
+        order = places[np.argsort(-np.round(scores, _DECIMALS), kind="stable")]
         start, size = 0, 4
         while start < len(order):
             block = order[start : start + size]
@@ -109,28 +117,44 @@ class Maximiser:
             found = block[fresh(self._pool.rows[block])]
             if len(found):
                 row = self._pool.rows[found[0]]
-                return self._polished(row, score, rng, fresh) if wish.polish else row
+                return self._polished(row, at_rows, rng, fresh) if wish.polish else row
         return None
 
-    def _polished(self, row: Array, score_of: Scorer, rng: np.random.Generator, fresh: Fresh) -> Array:
-        """Climb by one-exchange neighbours, from far ones to near ones."""
-
-        def score(rows: Array) -> Array:
-            points = self._inputs(rows)
-            return score_of([belief.at(points) for belief in self._beliefs])
-
-        highest = score(row[None, :])[0]
-        for scale in _POLISH_SCALES:
-            rows = self._encoding.neighbours(row, rng, _POLISH_POINTS, scale)
+    def _polished(self, row: Array, score: Callable[[Array], Array], rng: np.random.Generator, fresh: Fresh) -> Array:
+        """Climb by one-exchange neighbours, far and near ones."""
+        highest = np.round(score(row[None, :])[0], _DECIMALS)
+        for _ in range(_POLISH_ROUNDS):
+            rows = self._encoding.neighbours(row, rng, _POLISH_POINTS, _POLISH_SCALES, snapped=False)
             if not len(rows):
-                continue
-            scores = score(rows)
+                break
+            scores = np.round(score(rows), _DECIMALS)
             better = np.flatnonzero(scores > highest)
-            better = better[np.argsort(-scores[better], kind="stable")]
-            better = better[fresh(rows[better])] if len(better) else better
+            better = better[np.argsort(-scores[better], kind="stable")][:_POLISH_TRIED]
+            better = better[fresh(self._encoding.snap(rows[better]))] if len(better) else better
             if len(better):
                 row, highest = rows[better[0]], scores[better[0]]
-        return row
+        polished: Array = self._encoding.snap(row[None, :])[0]
+        return polished
+
+    def _at_rows(self, score: Scorer) -> Callable[[Array], Array]:
+        """The acquisition as a function of encoded rows."""
+
+        def at_rows(rows: Array) -> Array:
+            points = self._inputs(rows)
+            return score([belief.at(points) for belief in self._beliefs])
+
+        return at_rows
+
+    def _drawn(self, wish: Wish, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """The negated costs of one draw from the posterior, as a function of encoded rows (Thompson sampling)."""
+        paths = [belief.path(rng) for belief in self._beliefs]
+
+        def at_rows(rows: Array) -> Array:
+            points = self._inputs(rows)
+            costs = np.stack([path(points) for path in paths], axis=1)
+            return -(costs[:, 0] if len(paths) == 1 else wish.scalarise(costs))
+
+        return at_rows
 
     def _scorer(self, wish: Wish, best: float, front: Array) -> Scorer:
         """The acquisition as a function of the predictions for all objectives."""

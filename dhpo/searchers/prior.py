@@ -59,6 +59,11 @@ class Prior:
     weight: float = 1.0
     model: SourceModel | None = None
 
+    @classmethod
+    def of(cls, encoding: Encoding, rows: Array) -> Prior:
+        """The density of some encoded configurations (m, d), and nothing else."""
+        return cls(encoding, rows, _bandwidth(rows, encoding.columns))
+
     def sample(self, n: int, rng: np.random.Generator, plain: Array | None = None) -> Array:
         """Draw ``n`` configurations, encoded.
 

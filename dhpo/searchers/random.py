@@ -34,11 +34,11 @@ class Known:
         new = {o.trial: o.config for o in observations if o.trial not in self._trials}
         if new:
             self._trials.update(new)
-            self.keys.update(self.encoding.keys(self.encoding.encode(list(new.values()))))
+            self.keys.update(self.encoding.keys(self.encoding.encode(list(new.values())), snapped=True))
 
     def new(self, rows: Array, taken: set[bytes]) -> Array:
-        """The rows, in order, that are neither known nor taken."""
-        keys = self.encoding.keys(rows)
+        """The rows, which are snapped, in order, that are neither known nor taken."""
+        keys = self.encoding.keys(rows, snapped=True)
         fresh = [i for i, key in enumerate(keys) if key not in self.keys and key not in taken]
         return rows[fresh]
 
@@ -52,8 +52,8 @@ class Known:
         return self.take(left[rng.integers(len(left))], taken) if len(left) else None
 
     def take(self, row: Array, taken: set[bytes]) -> Array:
-        """Mark a row as taken, and return it."""
-        taken.update(self.encoding.keys(row[None, :]))
+        """Mark a row, which is snapped, as taken, and return it."""
+        taken.update(self.encoding.keys(row[None, :], snapped=True))
         return row
 
     def _enumerated(self, taken: set[bytes]) -> Array:
@@ -62,7 +62,7 @@ class Known:
             return np.empty((0, len(self.encoding.columns)))
         if self._all is None:
             rows = np.array(list(self.encoding.enumerate()), dtype=float).reshape(-1, len(self.encoding.columns))
-            self._all = rows, self.encoding.keys(rows)
+            self._all = rows, self.encoding.keys(rows, snapped=True)
         rows, keys = self._all
         return rows[[i for i, key in enumerate(keys) if key not in self.keys and key not in taken]]
 

@@ -7,7 +7,7 @@ away around it (Desautels et al. 2014, section 4). No refit is needed, however l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Protocol
 
@@ -32,6 +32,9 @@ class Belief(Protocol):
 
     def at(self, points: Array) -> Prediction:
         """Predict at any points (n, d)."""
+
+    def path(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """Draw one function from the model's uncertainty: it gives costs (k,) at points (k, d)."""
 
     def believe(self, points: Array) -> None:
         """Count these points (k, d) as observed at their predicted costs."""
@@ -69,6 +72,9 @@ class _Tracked:
         for block in self._believed:
             shrink *= np.prod(1.0 - self._model.similarity(block, embedded), axis=0)
         return _shrunk(self._model.predict(points), shrink)
+
+    def path(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        return self._model.member(rng)
 
     def believe(self, points: Array) -> None:
         if len(points):
@@ -114,6 +120,16 @@ class Forest:
         aleatoric = np.maximum(variances.mean(axis=0), 0.0)  # an impurity of zero may be rounded below it
         return Prediction(means.mean(axis=0), np.sqrt(epistemic), np.sqrt(epistemic + aleatoric))
 
+    def member(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """One of the trees."""
+        tree = self._trees[int(rng.integers(len(self._trees)))]
+
+        def costs(x: Array) -> Array:
+            result: Array = tree.value[tree.apply(np.ascontiguousarray(x, dtype=np.float32)), 0, 0]
+            return result
+
+        return costs
+
     def embed(self, x: Array) -> Array:
         """The leaves of the points, (n, trees)."""
         x32 = np.ascontiguousarray(x, dtype=np.float32)
@@ -148,6 +164,11 @@ class Bagged:
         std = means.std(axis=0)
         return Prediction(means.mean(axis=0), std, std)
 
+    def member(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """One of the models."""
+        model = self._models[int(rng.integers(len(self._models)))]
+        return lambda x: np.asarray(model.predict(x), dtype=float).reshape(len(x))
+
     def embed(self, x: Array) -> Array:
         """The points themselves."""
         return x
@@ -167,6 +188,10 @@ class Dummy:
     def predict(self, x: Array) -> Prediction:
         """Predict at the points (n, d)."""
         return Prediction(np.zeros(len(x)), np.ones(len(x)), np.ones(len(x)))
+
+    def member(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """Costs that are random everywhere."""
+        return lambda x: rng.standard_normal(len(x))
 
     def embed(self, x: Array) -> Array:
         """The points themselves."""

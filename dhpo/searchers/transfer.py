@@ -218,6 +218,11 @@ class LedBelief:
         """Predict at any points."""
         return _raised(self._inner.at(points), self._mean(points))
 
+    def path(self, rng: np.random.Generator) -> Callable[[Array], Array]:
+        """Draw one function."""
+        inner = self._inner.path(rng)
+        return lambda points: inner(points) + self._mean(points)
+
     def believe(self, points: Array) -> None:
         """Count these points as observed at their predicted costs."""
         self._inner.believe(points)

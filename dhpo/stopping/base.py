@@ -59,6 +59,28 @@ class Promotes(Protocol):
         """Take note that a trial waits no longer where it was paused: it goes on, or has ended."""
 
 
+def bracket_of(stopper: BoundStopper, seed: int, number: int) -> int:
+    """The bracket of a trial: it follows from the search's seed and the trial's number."""
+    return stopper.bracket(np.random.default_rng(np.random.SeedSequence([seed, number, 1])))
+
+
+@dataclass(frozen=True, slots=True)
+class FirstJudged:
+    """At which resource trials are judged first.
+
+    Args:
+        stopper: a bound stopper; one that has judged nothing yet serves, and is small.
+        seed: the search's seed.
+    """
+
+    stopper: BoundStopper
+    seed: int
+
+    def at(self, number: int) -> float | None:
+        """The first milestone of the trial with this number; None where it is never judged."""
+        return next(iter(self.stopper.milestones(bracket_of(self.stopper, self.seed, number))), None)
+
+
 class Stopper(Protocol):
     """The settings of a stopper: a frozen value that many searches may share."""
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhpo.errors import ReportError, SettingError
+from dhpo.stopping.agreement import Agreement
 from dhpo.stopping.promotion import PromotionRung
 from dhpo.stopping.ranking import BoundRanking, Ranking
 from dhpo.trial import Decision
@@ -40,6 +41,14 @@ class Hyperband:
     the n trials recorded at the rung; it is stopped if its score is above the q_j-quantile, linearly interpolated, of
     the n others' scores. The first always goes on, and so does a tie with the quantile. Then it is recorded, whether
     stopped or not. With one objective the score is the cost.
+
+    **Measured trust** (``adaptive=True``). The order of trials at a rung often says little about how they end, above
+    all at the first one, and the rule above then stops the best. Adaptive rungs measure it: with the rank correlation
+    c between the costs at a rung and those of the same trials at the next one, the share q_j ** c goes on rather than
+    q_j. So a rung that orders trials as the next one does is the textbook's; one without any relation to it lets all
+    pass, and the next one decides. Before it is measured c is taken for 1, with the weight of four trials. The last
+    rung is always trusted. Hyper-Tune (Li et al. 2022, arXiv 2201.06834, section 4.1) chooses brackets by a like
+    measure.
 
     **The rule** of ``type="promotion"``. A trial that comes to a rung is paused: its run ends, its slot goes to others.
     When a slot is free, the rungs are looked through from the highest level down (of equal levels, by bracket). At one
@@ -72,6 +81,8 @@ class Hyperband:
         rho: the share of the weighted sum in "parego" and "legacy_parego".
         rung_system_per_bracket: whether each bracket compares its own trials only; otherwise all brackets share the
             rungs.
+        adaptive: whether a rung stops fewer trials where its order is found to say little about the next rung's. Goes
+            with ``type="stopping"``.
 
     Raises:
         SettingError: a setting is not usable.
@@ -88,12 +99,15 @@ class Hyperband:
     num_weights: int = 100
     rho: float = 0.05
     rung_system_per_bracket: bool = True
+    adaptive: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.time_attr, str) or not self.time_attr:
             raise SettingError(f"time_attr={self.time_attr!r}: name the reported metric that grows, such as 'epoch'")
         if self.type not in _TYPES:
             raise SettingError(f"type={self.type!r} is unknown: write one of {', '.join(map(repr, _TYPES))}")
+        if self.adaptive and self.type != "stopping":
+            raise SettingError(f"adaptive=True goes with type='stopping', not {self.type!r}: leave one of them out")
         if isinstance(self.brackets, bool) or not isinstance(self.brackets, int) or self.brackets < 1:
             raise SettingError(f"brackets={self.brackets!r}: give a whole number of at least 1")
         self._set("grace_period", _positive("grace_period", self.grace_period))
@@ -128,13 +142,16 @@ class Hyperband:
         ranking = Ranking(self.ranking, self.num_weights, self.rho).bind(n_objectives, seed)
         return HyperbandState(
             self._levels(limit), limit, n_objectives, ranking, self.brackets,
-            shared=not self.rung_system_per_bracket, pauses=self.type == "promotion",
+            shared=not self.rung_system_per_bracket, pauses=self.type == "promotion", adaptive=self.adaptive,
         )  # fmt: skip
 
     def settings(self) -> dict[str, Any]:
         """The JSON form."""
         levels = None if self.rung_levels is None else list(self.rung_levels)
-        return {"stopper": "Hyperband", **asdict(self), "rung_levels": levels}
+        given = asdict(self)
+        if not self.adaptive:  # as in journals that were written before there was a choice
+            del given["adaptive"]
+        return {"stopper": "Hyperband", **given, "rung_levels": levels}
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -167,6 +184,7 @@ class RungView(NamedTuple):
     quantile: float  # the share of trials that goes on
     entered: int
     stopped: int  # or, in the promotion form, not promoted so far
+    correlation: float | None = None  # of ranks with the next rung; None where it is not measured
 
 
 class HyperbandState:
@@ -182,6 +200,7 @@ class HyperbandState:
         *,
         shared: bool,
         pauses: bool = False,
+        adaptive: bool = False,
     ) -> None:
         self.max_t: float | None = max_t
         self._n_objectives = n_objectives
@@ -199,6 +218,10 @@ class HyperbandState:
             for system in (places[:1] if shared else places)
             for level, quantile in list(zip(rungs, quantiles, strict=True))[system:]
         }
+        self._agreements: dict[tuple[int, float], Agreement] = {
+            (system, level): Agreement(n_objectives) for system, level in self._rungs if adaptive and level != rungs[-1]
+        }
+        self._shares = dict(zip(rungs, quantiles, strict=True))
         downwards = sorted(self._rungs.items(), key=lambda item: (-item[0][1], item[0][0]))
         self._pausing = [rung for _, rung in downwards if isinstance(rung, PromotionRung)]
         self._rests_in: dict[int, PromotionRung] = {}
@@ -248,7 +271,7 @@ class HyperbandState:
             )
         rung = self._rung(bracket, milestone)
         if isinstance(rung, _Rung):
-            return rung.judge(costs)
+            return self._judge(rung, trial, bracket, milestone, costs) if self._agreements else rung.judge(costs)
         self.leave(trial)  # it has gone on, as its coming here shows
         rung.record(trial, costs)
         self._rests_in[trial] = rung
@@ -256,6 +279,20 @@ class HyperbandState:
             return Decision.PAUSE
         self.leave(trial)
         return Decision.CONTINUE
+
+    def _judge(self, rung: _Rung, trial: int, bracket: int, milestone: float, costs: tuple[float, ...]) -> Decision:
+        """Judge by the share that goes on as far as the rung is to be trusted."""
+        system, levels = 0 if self._shared else bracket, self._milestones[bracket]
+        place = levels.index(milestone)
+        agreement = self._agreements.get((system, milestone))
+        if agreement is not None:
+            rung.quantile = self._shares[milestone] ** agreement.trust
+        decision = rung.judge(costs)
+        if place:
+            self._agreements[system, levels[place - 1]].arrived(trial, costs)
+        if agreement is not None and decision is Decision.CONTINUE:
+            agreement.went_on(trial, costs)
+        return decision
 
     def promotable(self) -> Iterator[int]:
         """The trials that may go on from where they rest: from the highest level down, the best one first."""
@@ -269,7 +306,14 @@ class HyperbandState:
 
     def rungs(self) -> list[RungView]:
         """All rungs, by bracket and level."""
-        return [RungView(b, level, r.quantile, r.entered, r.stopped) for (b, level), r in self._rungs.items()]
+        return [
+            RungView(b, level, r.quantile, r.entered, r.stopped, self._correlation(b, level))
+            for (b, level), r in self._rungs.items()
+        ]
+
+    def _correlation(self, system: int, level: float) -> float | None:
+        agreement = self._agreements.get((system, level))
+        return agreement.correlation if agreement is not None and agreement.n_pairs > 2 else None
 
     def costs_at(self, bracket: int, level: float) -> Array:
         """The costs recorded at a rung, in order of arrival: a copy, (n, m)."""

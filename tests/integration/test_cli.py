@@ -84,6 +84,12 @@ failing = dhpo.Search(space, broken, cluster="serial", max_failures=4, **common)
 half = dhpo.Search(space, some_broken, cluster="serial", **common)
 number = 7
 '''
+KNOWN = """
+import dhpo
+
+search = dhpo.Search({"x": (0.0, 1.0)}, lambda config: config.x, cluster="serial", searcher="random", log_dir="kept")
+NUMBERS = search.add_results([({"x": 0.5}, 7.0), ({"x": 0.25}, "F_oom"), ({"x": 0.75}, 0.1)])
+"""
 
 
 def dhpo_command(*arguments: str) -> list[str]:
@@ -310,6 +316,29 @@ def test_a_search_started_from_python_has_a_status_but_is_resumed_by_its_script(
     assert ran.returncode == 1
     assert "mine has no run.json" in ran.stderr
     assert "Run the same script again" in ran.stderr
+
+
+def test_known_results_of_a_script_are_added_once_and_count_as_no_runs(shell: Shell) -> None:
+    (shell.directory / "known.py").write_text(KNOWN)
+    for command in (("run", "known.py", "-n", "4", "--log-dir", "moved"), ("resume", "moved", "-n", "6")):
+        summary = shell.json(*command, "--no-progress", "--json")
+        assert summary["finished"] is True
+        assert (summary["ended"], summary["known"], summary["failed"]) == (int(command[3]), 3, 0)
+        assert summary["best"]["trial"] == 0
+    assert not (shell.directory / "kept").exists()
+    assert sum(shell.json("status", "moved", "--json")["trials"].values()) == 6
+    shown = shell("status", "moved").stdout
+    assert "6 of 6 ended (6 completed)" in shown
+    assert "3 added with their results" in shown
+    rows = shell.json("trials", "moved", "--json")
+    assert [row["trial"] for row in rows] == list(range(9))
+    assert [row["known"] for row in rows] == [True] * 3 + [False] * 6
+    assert [row["error"] for row in rows[:3]] == [None, "F_oom", None]
+    assert shell("trials", "moved").stdout.count("(known)") == 3
+    assert "(trial 0)" in shell("best", "moved").stdout
+    assert shell("export", "moved", "--csv", "out.csv").returncode == 0
+    assert pd.read_csv(shell.directory / "out.csv")["m:origin"].tolist()[:3] == ["known"] * 3
+    assert shell("plot", "moved").returncode == 0
 
 
 # Looking at results

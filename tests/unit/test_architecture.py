@@ -23,14 +23,14 @@ PACKAGE = ROOT / "dhpo"
 FLOORS: dict[int, tuple[str, ...]] = {
     7: ("dhpo", "__main__", "cli", "compat", "plots"),
     6: (
-        "search", "driver", "manual", "loop", "session", "progress", "function",
+        "search", "warm_start", "driver", "manual", "loop", "session", "progress", "function",
         "results", "_frame", "_front", "_points", "_progress", "_trials", "results_csv",
     ),
     5: ("executors", "clusters", "worker", "proposer", "searcher_process", "journal", "_codec", "_lines"),
-    4: ("study", "budget"),
+    4: ("study", "budget", "known"),
     3: ("searchers", "stopping"),
     2: (
-        "pareto", "scalarization",
+        "pareto", "scalarization", "ranks",
         "space", "_space_json", "_space_values", "_configspace", "encoding", "_columns", "_conditions",
     ),
     1: ("trial", "objectives", "events"),

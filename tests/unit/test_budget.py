@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dhpo.budget import Budget, parse_duration, parse_goal
 from dhpo.errors import SettingError
-from dhpo.events import SessionOpened, TrialCompleted, TrialFailed
+from dhpo.events import SessionOpened, TrialAdded, TrialCompleted, TrialFailed
 from dhpo.objectives import Objectives
 from dhpo.stopping.base import NeverStop
 from dhpo.study import Study
@@ -115,3 +115,23 @@ def test_a_new_session_begins_with_no_failures_behind_it() -> None:
     assert Budget(max_failures=2).exhausted_failures(study)
     study.apply(SessionOpened(2.0, 0.0, "h", 1, "0"))
     assert not Budget(max_failures=2).exhausted_failures(study)
+
+
+def test_known_trials_are_not_run_and_so_use_up_no_budget() -> None:
+    study = study_with(1.0, None)
+
+    def add(value: float | None) -> None:
+        values = None if value is None else {"objective": value}
+        study.apply(TrialAdded(2.0, len(study.trials), {}, values, "F", None, "known"))
+
+    for value in (0.5, None, None):
+        add(value)
+    assert Budget(num_trials=5).room(study) == 3
+    assert Budget(num_trials=3).reached(study, 2.0) is None
+    assert Budget(num_trials=2).reached(study, 2.0) == "num_trials=2 reached"
+    assert Budget(max_failures=2).reached(study, 2.0) is None
+    assert Budget(patience=1).reached(study, 2.0) == "no improvement in 1 trials"
+    add(3.0)  # a better one is an improvement
+    assert Budget(patience=1).reached(study, 2.0) is None
+    study.aim((-3.0,))
+    assert Budget(goal=(-3.0,)).reached(study, 2.0) == "stop_at reached"

@@ -250,3 +250,119 @@ def test_hedging_goes_where_one_of_its_functions_goes() -> None:
 
     plain = {next_row(name, 100) for name in HEDGED}
     assert {next_row("gp_hedge", k) for k in range(100, 106)} <= plain
+
+
+def one_per_trial(n: int) -> list[Observation]:
+    return [o._replace(phase=Phase.ENDED, resource=None) for o in observations(n) if o.resource == 1.0]
+
+
+def test_a_thompson_draw_passes_near_what_was_observed_and_spreads_as_the_posterior_does() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((12, 2))
+    y = np.sin(4 * x[:, 0]) + x[:, 1]
+    points = rng.random((40, 2))
+    belief = GaussianProcess(x, y).belief(points)
+    paths = [belief.path(rng) for _ in range(400)]
+    at_observed = np.array([path(x) for path in paths])
+    assert np.abs(at_observed.mean(axis=0) - y).max() < 0.15
+    drawn, predicted = np.array([path(points) for path in paths]), belief.pool()
+    np.testing.assert_allclose(drawn.mean(axis=0), predicted.mean, atol=0.2)
+    assert np.corrcoef(drawn.std(axis=0), predicted.epistemic)[0, 1] > 0.9
+
+
+def test_a_thompson_draw_counts_what_is_believed() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.random((6, 2))
+    belief = GaussianProcess(x, np.sin(5 * x[:, 0])).belief(x)
+    far = np.array([[0.99, 0.01]])
+    before = np.std([belief.path(rng)(far)[0] for _ in range(200)])
+    expected = belief.at(far).mean[0]
+    belief.believe(far)
+    after = [belief.path(rng)(far)[0] for _ in range(200)]
+    assert np.std(after) < 0.5 * before
+    assert np.mean(after) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("model", ["GP", "ET", "GBRT", "DUMMY"])
+def test_thompson_sampling_with_every_kind_of_model(model: str) -> None:
+    state = CBO(model, acq_func="TS", n_points=200, default_first=False).bind(
+        space(), Objectives.parse({"loss": "MIN"}), seed=0, max_t=None
+    )
+    state.observe(one_per_trial(30))
+    proposals = state.propose(range(100, 110))
+    assert len({tuple(p.config.values()) for p in proposals}) == 10
+    assert {p.origin for p in proposals} >= {"model"}
+
+
+def test_thompson_sampling_finds_the_minimum() -> None:
+    state = CBO(acq_func="TS", n_points=300, default_first=False, random_fraction=0.0).bind(
+        space(), Objectives.parse({"loss": "MIN"}), seed=0, max_t=None
+    )
+    best = np.inf
+    for k in range(30):
+        (proposal,) = state.propose([k])
+        cost = (proposal.config["x0"] - 0.3) ** 2 + (proposal.config["x1"] - 0.7) ** 2
+        state.observe([Observation(k, proposal.config, Phase.ENDED, None, (cost,))])
+        best = min(best, cost)
+    assert best < 1e-3
+
+
+def test_an_updated_prior_draws_candidates_near_the_best() -> None:
+    def candidates(update_prior: bool) -> np.ndarray:
+        settings = CBO(acq_func="PI", multi_point_strategy="boltzmann", update_prior=update_prior, random_fraction=0.0)
+        state = settings.bind(space(), Objectives.parse({"loss": "MIN"}), seed=0, max_t=None)
+        rows = np.random.default_rng(0).random((200, 2))
+        state.observe([
+            Observation(k, {"x0": float(a), "x1": float(b)}, Phase.ENDED, None, (abs(a - 0.2) + abs(b - 0.2),))
+            for k, (a, b) in enumerate(rows)
+        ])  # fmt: skip
+        fit = state._fitter.fit()
+        return np.asarray(fit.pool.rows[fit.pool.parts["plain"]])
+
+    near = np.abs(candidates(True) - 0.2).sum(axis=1)
+    anywhere = np.abs(candidates(False) - 0.2).sum(axis=1)
+    assert np.median(near) < 0.5 * np.median(anywhere)
+
+
+def test_proposals_do_not_depend_on_how_a_batch_is_cut() -> None:
+    def rows(cuts: list[int]) -> list[tuple[float, ...]]:
+        state = CBO(n_points=300, default_first=False).bind(
+            space(), Objectives.parse({"loss": "MIN"}), seed=3, max_t=None
+        )
+        state.observe(one_per_trial(30))
+        made, number = [], 100
+        for size in cuts:
+            proposals = state.propose(range(number, number + size))
+            state.observe([Observation(number + i, p.config, Phase.PENDING) for i, p in enumerate(proposals)])
+            made += [tuple(p.config.values()) for p in proposals]
+            number += size
+        return made
+
+    np.testing.assert_allclose(rows([12]), rows([1] * 12), rtol=1e-6)
+    np.testing.assert_allclose(rows([12]), rows([5, 7]), rtol=1e-6)
+
+
+def test_of_very_many_waiting_trials_the_latest_count_however_the_batch_is_cut() -> None:
+    def rows(cuts: list[int]) -> list[tuple[float, ...]]:
+        settings = CBO(n_points=100, default_first=False, random_fraction=0.0)
+        state = settings.bind(space(), Objectives.parse({"loss": "MIN"}), seed=3, max_t=None)
+        state.observe(one_per_trial(30))
+        made, number = [], 100
+        for size in cuts:
+            proposals = state.propose(range(number, number + size))
+            state.observe([Observation(number + i, p.config, Phase.PENDING) for i, p in enumerate(proposals)])
+            made += [tuple(p.config.values()) for p in proposals]
+            number += size
+        return made
+
+    np.testing.assert_allclose(rows([330])[-60:], rows([250, 30, 50])[-60:], rtol=1e-6)
+
+
+def test_a_promoted_trial_does_not_become_pending_again() -> None:
+    state = CBO(default_first=False).bind(space(), Objectives.parse({"loss": "MIN"}), seed=3, max_t=None)
+    made = one_per_trial(8)
+    state.observe([o._replace(phase=Phase.PENDING, costs=None) for o in made])
+    assert len(state._history.pending()) == 8
+    state.observe(made)
+    state.observe([o._replace(phase=Phase.PENDING, costs=None) for o in made[:3]])
+    assert len(state._history.pending()) == 0

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import spearmanr
 
 from dhpo.errors import ReportError, SettingError
 from dhpo.stopping import BoundStopper, Hyperband, NeverStop, Stopper
+from dhpo.stopping.agreement import Agreement
 from dhpo.stopping.hyperband import HyperbandState, RungView
 from dhpo.stopping.ranking import RANKINGS, Ranking
 from dhpo.trial import Decision
@@ -381,6 +383,110 @@ class TestBrackets:
         assert state.judge(1, 1, 3, (2.0,)) is STOP
         assert [(v.bracket, v.level, v.entered) for v in state.rungs()] == [(0, 1, 0), (0, 3, 2), (0, 9, 0)]
         assert_array_equal(state.costs_at(1, 3), [[1.0], [2.0]])
+
+
+def run_all(state: HyperbandState, curves: dict[int, dict[float, tuple[float, ...]]]) -> dict[int, float]:
+    """Each trial through its rungs, one after the other; where it was stopped (27: never)."""
+    ends = {}
+    for trial, curve in curves.items():
+        ends[trial] = next((r for r, costs in curve.items() if state.judge(trial, 0, r, costs) is STOP), 27)
+    return ends
+
+
+class TestAdaptive:
+    def test_a_rung_without_relation_to_the_next_lets_all_pass(self) -> None:
+        rng = np.random.default_rng(0)
+        quality = rng.random(300)
+        curves = {k: {1: (rng.random(),), 3: (q,), 9: (q + 0.01 * rng.random(),)} for k, q in enumerate(quality)}
+        state = bind(adaptive=True)
+        ends = run_all(state, curves)
+        first, second, last = state.rungs()
+        assert first.correlation == pytest.approx(0.0, abs=0.25)
+        assert first.quantile > 0.7
+        assert sum(ends[k] == 1 for k in range(100, 300)) < 50  # two thirds by the textbook
+        assert second.quantile < 0.5
+        assert last.correlation is None
+        assert ends[int(quality.argmin())] == 27
+
+    def test_rungs_that_agree_are_the_textbooks(self) -> None:
+        quality = np.random.default_rng(0).permutation(100)
+        curves = {k: {r: (float(q) - r,) for r in (1, 3, 9)} for k, q in enumerate(quality)}
+        assert run_all(bind(adaptive=True), curves) == run_all(bind(), curves)
+
+    @pytest.mark.parametrize("m", [1, 2])
+    def test_evidence_comes_back_though_a_rung_was_distrusted(self, m: int) -> None:
+        rng = np.random.default_rng(1)
+        state = bind(m, adaptive=True)
+        run_all(state, {k: {1: tuple(rng.random(m)), 3: tuple(rng.random(m))} for k in range(60)})
+        assert state.rungs()[0].quantile > 0.6
+        costs = {k: tuple(rng.random(m)) for k in range(60, 900)}
+        run_all(state, {k: {1: c, 3: c} for k, c in costs.items()})
+        assert state.rungs()[0].quantile == pytest.approx(1 / 3, abs=0.03)
+
+    def test_orders_turned_around_stop_nobody(self) -> None:
+        state = bind(adaptive=True)
+        run_all(state, {k: {1: (float(k % 40),), 3: (-float(k % 40),)} for k in range(200)})
+        assert state.rungs()[0].quantile == 1.0
+
+    def test_brackets_that_share_their_rungs(self) -> None:
+        state = bind(adaptive=True, brackets=2, rung_system_per_bracket=False)
+        rng = np.random.default_rng(0)
+        for trial in range(60):
+            bracket = trial % 2
+            for level in state.milestones(bracket):
+                if state.judge(trial, bracket, level, (rng.random(),)) is STOP:
+                    break
+        assert [view.correlation is None for view in state.rungs()] == [False, False, True]
+
+    def test_one_rung_alone_is_the_textbooks(self) -> None:
+        costs = np.random.default_rng(0).random((40, 1)).tolist()
+        assert judge_all(bind(max_t=2, adaptive=True), costs) == judge_all(bind(max_t=2), costs)
+
+    @quick
+    @given(st.lists(st.tuples(grid, grid, grid), max_size=40))
+    def test_goes_on_from_a_pickle(self, rows: list[tuple[float, float, float]]) -> None:
+        state = bind(adaptive=True)
+        curves = {k: dict(zip((1, 3, 9), [(c,) for c in row], strict=True)) for k, row in enumerate(rows)}
+        run_all(state, dict(list(curves.items())[:20]))
+        twin = pickle.loads(pickle.dumps(state))
+        rest = dict(list(curves.items())[20:])
+        assert run_all(twin, rest) == run_all(state, rest)
+
+    def test_settings(self) -> None:
+        assert Hyperband(max_t=9, adaptive=True).settings()["adaptive"] is True
+        assert "adaptive" not in Hyperband(max_t=9).settings()  # as in journals from before it existed
+        with pytest.raises(SettingError, match="adaptive=True goes with type='stopping'"):
+            Hyperband(max_t=9, type="promotion", adaptive=True)
+
+
+class TestAgreement:
+    @quick
+    @given(st.lists(st.tuples(grid, grid), min_size=3, max_size=60))
+    def test_is_spearmans_correlation(self, pairs: list[tuple[float, float]]) -> None:
+        agreement = Agreement(1)
+        for trial, (a, b) in enumerate(pairs):
+            agreement.went_on(trial, (a,))
+            agreement.arrived(trial, (b,))
+        x, y = np.array(pairs).T
+        constant = np.ptp(x) == 0 or np.ptp(y) == 0
+        measured_at = agreement._pairs[: len(pairs)]
+        assert len(measured_at) == len(pairs)
+        if len(pairs) < 32:  # measured at every arrival
+            assert agreement.correlation == pytest.approx(0.0 if constant else spearmanr(x, y).statistic, abs=1e-9)
+
+    def test_only_the_latest_count(self) -> None:
+        agreement = Agreement(1)
+        for trial in range(2000):
+            agreement.went_on(trial, (float(trial),))
+            agreement.arrived(trial, (float(trial if trial < 1000 else -trial),))
+        assert agreement.correlation == pytest.approx(-1.0)
+        assert agreement.trust == 0.0
+
+    def test_whoever_did_not_go_on_from_here_is_passed_over(self) -> None:
+        agreement = Agreement(1)
+        agreement.arrived(3, (1.0,))
+        assert agreement.n_pairs == 0
+        assert agreement.trust == 1.0
 
 
 class TestViews:

@@ -23,6 +23,7 @@ from dhpo.events import (
     Event,
     SearchFinished,
     SessionOpened,
+    TrialAdded,
     TrialCompleted,
     TrialFailed,
     TrialProposed,
@@ -44,6 +45,9 @@ EVERY_KIND: list[Event] = [
     TrialTimedOut(0.5, 3, 1, 60.0, 0.1, 0.5, "w1"),
     WorkerLost(0.6, 4, 1, "w2"),
     SearchFinished(0.7, "num_trials"),
+    TrialAdded(0.8, 5, {"x": 2.5, "layers": [8, 8]}, {"score": 0.5, "epoch": 3}, "", 3, "known"),
+    TrialAdded(0.8, 6, {"x": 2.5}, {"score": 0.5}, "", None, "known"),
+    TrialAdded(0.8, 7, {"x": 2.5}, None, "F_oom null", None, "known"),
 ]
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text() | st.just("\udc80x")
@@ -76,6 +80,17 @@ completions = st.builds(
     st.text(max_size=5),
 )
 
+additions = st.builds(
+    TrialAdded,
+    finite,
+    st.integers(0, 10**6),
+    st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+    st.none() | st.dictionaries(st.text(max_size=5), json_values, max_size=3),
+    st.sampled_from(["", "F_null", "null"]),
+    st.none() | st.floats(),
+    st.just("known"),
+)
+
 
 def same(a: Any, b: Any) -> bool:
     """Equal, of equal types all the way down, with NaN equal to itself."""
@@ -86,7 +101,7 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and (a == b or (a != a and b != b)) and repr(a) == repr(b)
 
 
-@given(st.lists(reports | completions, max_size=6))
+@given(st.lists(reports | completions | additions, max_size=6))
 @settings(deadline=None, max_examples=150)
 def test_whatever_is_json_comes_back_exactly(events: list[Event]) -> None:
     body = encode(events)
@@ -129,6 +144,16 @@ def test_what_is_no_json_is_refused_by_name(value: Any) -> None:
     good = TrialReported(0.0, 1, 1, 1, 1, {"a": 1.0})
     with pytest.raises(JournalError, match=r"'report' of trial 7 .*numbers, strings"):
         encode([good, TrialReported(0.0, 7, 1, 1, 1, {"a": value})])
+
+
+def test_only_what_may_be_absent_is_written_as_null() -> None:
+    fine = [
+        TrialAdded(0.0, 0, {"x": 1}, None, "F", None, "known"),
+        TrialCompleted(0.0, 1, 1, None, {}, False, 0, 0, ""),
+    ]
+    assert encode(fine).count(b"null") == 3
+    odd = TrialAdded(0.0, 0, {"x": math.nan}, {"a": 1.0}, "", None, "known")  # as many nulls as it might have
+    assert math.isnan(decode(encode([odd]))[0].config["x"])
 
 
 def test_endless_nesting_is_refused() -> None:
@@ -197,6 +222,22 @@ def test_replay_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
         assert batches(before) == [EVERY_KIND[:1]]
         assert batches(journal.replay()) == [EVERY_KIND[:1], EVERY_KIND[1:2]]
         journal.close()
+
+
+def test_a_journal_that_was_begun_in_vain_is_taken_away(tmp_path: Path) -> None:
+    for others in (False, True):
+        directory = tmp_path / "run"
+        journal = FileJournal.open(directory, HEADER)
+        journal.append(EVERY_KIND[:2])
+        if others:
+            (directory / "notes.txt").touch()
+        journal.withdraw()
+        journal.withdraw()
+        assert directory.exists() == others
+        assert not (directory / FILE_NAME).exists()
+    FileJournal.open(tmp_path, HEADER).close()
+    FileJournal.open(tmp_path, HEADER).withdraw()  # it has been there before
+    assert batches(read(tmp_path)[1]) == []
 
 
 def test_one_driver_at_a_time(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -33,45 +34,63 @@ def ended(number: int, proposal: Proposal) -> Observation:
     return Observation(number, proposal.config, Phase.ENDED, None, (proposal.config["x"] ** 2,))
 
 
-@pytest.fixture
-def process() -> Iterator[SearcherProcess]:
-    child = SearcherProcess()
-    yield child
-    child.close()
+@contextmanager
+def process(searcher: BoundSearcher) -> Iterator[SearcherProcess]:
+    child = SearcherProcess(searcher)
+    try:
+        yield child
+    finally:
+        child.close()
 
 
-def wait_for(process: SearcherProcess, searcher: BoundSearcher) -> None:
-    assert select.select([process._child.stdout], [], [], 60)[0], "the child does not come up"
-    assert process.takes_over(searcher)
+def wait_for(child: SearcherProcess) -> None:
+    assert select.select([child._child.stdout], [], [], 60)[0], "the child does not come up"
+    assert child.ready
 
 
-def test_it_proposes_what_the_searcher_would_have_proposed_here(process: SearcherProcess) -> None:
+def test_it_proposes_what_the_searcher_would_have_proposed_here() -> None:
     here = bound()
-    wait_for(process, bound())
-    news: list[Observation] = []
-    for number in range(8):
-        here.observe(news)
-        (expected,) = here.propose([number])
-        assert process.turn(news, range(number, number + 1)) == [expected]
-        news = [ended(number, expected)]
+    with process(here) as child:  # whose turns need not wait until it is ready
+        news: list[Observation] = []
+        for number in range(8):
+            here.observe(news)
+            (expected,) = here.propose([number])
+            assert child.turn(news, range(number, number + 1)) == [expected]
+            news = [ended(number, expected)]
+        assert child.ready
 
 
-def test_what_the_searcher_raises_is_raised_here(process: SearcherProcess) -> None:
-    searcher = bound(CBO(max_failures=2))
-    wait_for(process, searcher)
-    failures = [Observation(n, {"x": float(n), "y": "a"}, Phase.FAILED) for n in range(2)]
-    with pytest.raises(ExhaustedFailuresError, match="2 trials failed"):
-        process.turn(failures, range(2, 3))
-
-
-def test_a_process_that_was_killed_is_an_error_that_says_so(process: SearcherProcess) -> None:
+def test_it_goes_on_from_what_the_searcher_knew() -> None:
     searcher = bound(RandomSearcher())
-    wait_for(process, searcher)
-    process.turn([], range(1))
-    process._child.kill()
-    process._child.wait()
-    with pytest.raises(DhpoError, match="exit code -9"):
-        process.turn([], range(1, 2))
+    first = searcher.propose(range(3))
+    searcher.observe([ended(number, proposal) for number, proposal in enumerate(first)])
+    with process(searcher) as child:
+        assert child.turn([], range(3, 6)) == searcher.propose(range(3, 6))
+        assert child.turn([], range(3, 4))[0].n_observed == 3
+
+
+def test_what_the_searcher_raises_is_raised_here() -> None:
+    failures = [Observation(n, {"x": float(n), "y": "a"}, Phase.FAILED) for n in range(2)]
+    with process(bound(CBO(max_failures=2))) as child, pytest.raises(ExhaustedFailuresError, match="2 trials failed"):
+        child.turn(failures, range(2, 3))
+
+
+def test_a_process_that_was_killed_is_an_error_that_says_so() -> None:
+    with process(bound(RandomSearcher())) as child:
+        child.turn([], range(1))
+        child._child.kill()
+        child._child.wait()
+        with pytest.raises(DhpoError, match="exit code -9"):
+            child.turn([], range(1, 2))
+
+
+def test_a_child_that_nobody_needs_any_more_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
+    with process(bound(RandomSearcher())) as child:
+        wait_for(child)
+        assert child._child.stdin is not None
+        child._child.stdin.close()
+        assert child._child.wait(60) == 0
+    assert capfd.readouterr().err == ""
 
 
 def proposals(place: Place, n: int) -> tuple[list[Proposal], bool]:
@@ -90,8 +109,8 @@ def proposals(place: Place, n: int) -> tuple[list[Proposal], bool]:
             proposer.observe(ended(len(made), fresh[0]))
             made += fresh
             if place is Place.PROCESS and proposer._process is not None and len(made) == n // 2:
-                wait_for(proposer._process, proposer._searcher)
-        moved = proposer._process is not None
+                wait_for(proposer._process)
+        moved = proposer._moved
         proposer.close()
         return made, moved
 

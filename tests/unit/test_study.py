@@ -19,6 +19,7 @@ from dhpo.events import (
     SearchFinished,
     SessionOpened,
     Start,
+    TrialAdded,
     TrialCompleted,
     TrialFailed,
     TrialProposed,
@@ -60,6 +61,12 @@ class Reference:
                     {"status": "RUNNING", "attempt": 1, "seen": [], "reports": [], "due": [1, 3], "stop": False}
                     | {"values": None, "lost": []}
                 )
+            return
+        if isinstance(event, TrialAdded):
+            if event.trial == len(self.trials):
+                costs = None if event.values is None else self.objectives.costs(event.values)
+                self.trials.append({"status": "FAILED" if costs is None else "COMPLETED", "attempt": 1, "known": True})
+                self.costs += [] if costs is None else [costs]
             return
         if isinstance(event, SessionOpened):
             self.failed_since_success = 0
@@ -135,6 +142,10 @@ def values_of(a: Any, b: Any) -> dict[str, Any]:
 event = st.one_of(
     st.builds(lambda n: TrialProposed(0.0, n, {"x": n}, 0, "random", 0), st.integers(0, 3)),
     st.builds(
+        lambda n, v: TrialAdded(0.0, n, {"x": n}, v and values_of(*v), "", None, "known"),
+        st.integers(0, 3), st.none() | st.tuples(value, value),
+    ),
+    st.builds(
         lambda n, k, i, r, a, b: TrialReported(0.0, n, k, i, r, values_of(a, b)),
         numbers, attempts, indices, st.sampled_from([0.5, 1.0, 2.0, 3.0, 5.0]), value, value,
     ),
@@ -152,13 +163,13 @@ event = st.one_of(
 
 
 def in_order(events: list[Event | int]) -> list[Event]:
-    """Proposals come in order of their numbers, or again; everything else as it likes."""
+    """Proposals and additions come in order of their numbers, or again; everything else as it likes."""
     made = 2
     kept: list[Event] = [TrialProposed(0.0, n, {"x": n}, 0, "random", 0) for n in range(made)]
     for e in events:
         if isinstance(e, int):
             e = kept[e % len(kept)]
-        if isinstance(e, TrialProposed):
+        if isinstance(e, TrialProposed | TrialAdded):
             if e.trial > made:
                 e = e._replace(trial=made, config={"x": made})
             made = max(made, e.trial + 1)
@@ -177,11 +188,14 @@ def test_any_interleaving_gives_what_the_reference_says(events: list[Event], obj
     for e in events:
         commands += study.apply(e)
         reference.apply(e)
-        assert study.n_running + study.n_ended == len(study.trials) == len(reference.trials)
+        assert study.n_running + study.n_ended == study.n_run == len(study.trials) - study.n_known
+        assert len(study.trials) == len(reference.trials)
         assert [t.status.value for t in study.trials] == [t["status"] for t in reference.trials]
     assert [t.attempt for t in study.trials] == [t["attempt"] for t in reference.trials]
     assert study.n_running == sum(t["status"] == "RUNNING" for t in reference.trials)
-    assert study.n_failed == sum(t["status"] in ("FAILED", "TIMED_OUT") for t in reference.trials)
+    run = [t for t in reference.trials if "known" not in t]
+    assert study.n_run == len(run)
+    assert study.n_failed == sum(t["status"] in ("FAILED", "TIMED_OUT") for t in run)
     assert study.failures_in_a_row == reference.failed_since_success
     assert decisions_of(commands) == reference.decisions
     assert {tuple(c) for c in study.front.costs.tolist()} == reference.front()
@@ -189,7 +203,9 @@ def test_any_interleaving_gives_what_the_reference_says(events: list[Event], obj
     # Each trial is started once per attempt, and ends once.
     starts = [(c.trial, c.attempt) for c in commands if isinstance(c, Start | Conclude | GiveUp)]
     assert len(set(starts)) == len(starts)
-    assert sorted(starts) == [(n, k + 1) for n, t in enumerate(study.trials) for k in range(t.attempt)]
+    assert sorted(starts) == [
+        (n, k + 1) for n, t in enumerate(study.trials) if "known" not in reference.trials[n] for k in range(t.attempt)
+    ]
     ends = [
         c.observation.trial for c in commands if isinstance(c, Observe) and c.observation.phase in ("ENDED", "FAILED")
     ]
@@ -302,6 +318,51 @@ def test_the_searcher_hears_pending_rungs_and_ends() -> None:
     assert [(o.phase, o.resource, o.costs) for o in phases] == [
         (Phase.PENDING, None, None), (Phase.RUNG, 1.0, (2.0,)), (Phase.ENDED, 2.0, (1.0,)),
     ]  # fmt: skip
+
+
+def test_a_known_trial_is_at_its_end_and_everybody_learns_of_it() -> None:
+    study = new_study(TWO)
+    proposed(study)
+    commands = study.apply(TrialAdded(1.0, 1, {"x": 9}, {"a": 1.0, "b": 4.0}, "", 3, "known"))
+    failed = study.apply(TrialAdded(1.0, 2, {"x": 8}, None, "F_oom", None, "known"))
+    assert [c.observation for c in commands + failed if isinstance(c, Observe)] == [
+        (1, {"x": 9}, Phase.PENDING, None, None), (1, {"x": 9}, Phase.ENDED, 3, (1.0, -4.0)),
+        (2, {"x": 8}, Phase.PENDING, None, None), (2, {"x": 8}, Phase.FAILED, None, None),
+    ]  # fmt: skip
+    assert len(commands + failed) == 4
+    assert [t.status for t in study.trials] == [Status.RUNNING, Status.COMPLETED, Status.FAILED]
+    assert [r.entered for r in study.stopper.rungs()] == [0, 0]
+    assert study.front.costs.tolist() == [[1.0, -4.0]]
+    assert (study.n_known, study.n_run, study.n_ended, study.n_failed, study.failures_in_a_row) == (2, 1, 0, 0, 0)
+    again = [c.trial for c in study.apply(SessionOpened(2.0, 0.0, "h", 1, "0")) if isinstance(c, Start)]
+    assert again == [0]
+    assert study.apply(TrialFailed(3.0, 1, 1, "late", "", 0.0, 0.0, "w")) == []
+    (next_one,) = study.admit([Proposal({"x": 0}, "random")], 4.0)
+    assert next_one.trial == 3
+
+
+additions = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)) | st.none(), max_size=8)
+
+
+@settings(deadline=None, max_examples=100)
+@given(additions, additions, st.randoms(use_true_random=False))
+def test_the_front_is_the_same_in_whatever_order_results_come(known: list[Any], run: list[Any], random: Any) -> None:
+    fronts = []
+    for _ in range(2):
+        study = new_study(TWO, NeverStop())
+        results = [(True, v) for v in known] + [(False, v) for v in run]
+        random.shuffle(results)
+        for is_known, v in results:
+            number, values = len(study.trials), v and {"a": float(v[0]), "b": float(v[1])}
+            if is_known:
+                study.apply(TrialAdded(0.0, number, {}, values, "F", None, "known"))
+                continue
+            proposed(study)
+            ended = TrialCompleted(1.0, number, 1, values, {}, False, 0.0, 0.0, "w")
+            study.apply(ended if values else TrialFailed(1.0, number, 1, "F", "", 0.0, 0.0, "w"))
+        assert (study.n_known, study.n_ended) == (len(known), len(run))
+        fronts.append(sorted(map(tuple, study.front.costs.tolist())))
+    assert fronts[0] == fronts[1]
 
 
 def test_the_goal_is_met_by_a_report_even_one_from_before_it_was_set() -> None:
