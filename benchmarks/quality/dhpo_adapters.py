@@ -19,6 +19,9 @@ from dhpo.stopping.base import FirstJudged
 from dhpo.study import Study
 from dhpo.trial import Decision, Observation, Phase
 
+#: The harness's spaces have no default configuration, and the middle of the sphere's ranges is its optimum.
+_SETTINGS: dict[str, Any] = {"default_first": False}
+
 _SOURCE = 10_000_000  # numbers of observations that are no trials of the search
 
 
@@ -48,7 +51,7 @@ class Dhpo(Optimizer):
     stopping = True
 
     def searcher(self) -> Any:
-        return CBO(**{"default_first": False, **_setting("DHPO_CBO")})
+        return CBO(**{**_SETTINGS, **_setting("DHPO_CBO")})
 
     def __init__(self, problem: Any, seed: int) -> None:
         super().__init__(problem, seed)
@@ -107,7 +110,7 @@ class DhpoRandom(Dhpo):
     name = "dhpo-random"
 
     def searcher(self) -> Any:
-        return RandomSearcher(default_first=False)
+        return RandomSearcher(**_SETTINGS)
 
 
 class DhpoTransfer(DhpoFull):
@@ -122,7 +125,7 @@ class DhpoTransfer(DhpoFull):
                 fit_prior(self.space, source["configs"], [m["val_accuracy"] for m in source["metrics"]])
                 for source in self.problem.sources
             ]
-        return CBO(default_first=False, prior=priors)
+        return CBO(prior=priors, **{**_SETTINGS, **_setting("DHPO_CBO")})
 
 
 ADAPTERS = {cls.name: cls for cls in (Dhpo, DhpoFull, DhpoRandom, DhpoTransfer)}

@@ -90,9 +90,9 @@ class CBO:
             where the trial is to be judged first, by its bracket (as in MOBSTER, Klein et al. 2020, arXiv 2003.10865,
             section 4.2); "observed", the largest at which as many trials were seen as there are hyperparameters, and
             at least three (as in BOHB, Falkner et al. 2018).
-        rung_trust: how the model relates what was seen at lower resources to what is seen at the largest: "measured",
-            as far as the rungs' orders of trials agree (see :mod:`dhpo.searchers.fidelity`), or "equal", by the
-            logarithm of the resource alone.
+        rung_trust: where rungs lie as an input of the model, which learns from the costs themselves how far apart what
+            is seen at them may be: "equal", by the logarithm of the resource, or "measured", the farther apart the less
+            the orders of trials at them agree (see :mod:`dhpo.searchers.fidelity`). The former did better.
         update_prior: whether the candidates are drawn near the best configurations so far rather than by the space's
             distributions.
         update_prior_quantile: the share of the observations that counts as the best for that.
@@ -124,7 +124,7 @@ class CBO:
     moo_lower_bounds: Sequence[float | None] | None = None
     objective_scaler: str = "auto"
     acq_resource: str = "max"
-    rung_trust: str = "measured"
+    rung_trust: str = "equal"
     update_prior: bool = False
     update_prior_quantile: float = 0.1
     random_fraction: float = 0.05
@@ -262,7 +262,11 @@ class CBOState:
 
     def _modelled(self, led: bool) -> bool:
         """Whether the trials so far suffice for a model; what earlier searches expect stands in for some of them."""
-        return self._history.n_succeeded >= (min(FIRST, self._n_initial) if led else self._n_initial)
+        n, least = self._history.n_succeeded, self._n_initial
+        if self._transfer is not None:
+            # The first trials lie where the sources are good: a plain model needs as many of the design beside them.
+            least = min(FIRST, least) if led else max(2 * FIRST, least)
+        return n >= least
 
     def _at_start(self, number: int, led: bool, taken: set[bytes], chosen: list[tuple[str, Array]]) -> None:
         """Add a proposal without a model: from earlier searches, the design or, if these repeat, at random."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from dhpo.encoding import Encoding
 from dhpo.searchers.acquisition import Array
+from dhpo.searchers.gaussian_process import Lengths
 from dhpo.searchers.history import History, TrainingSet, best_rows
 from dhpo.searchers.maximiser import Pool
 from dhpo.searchers.prior import MIN_ROWS, Prior
@@ -215,8 +216,10 @@ def _place(training: TrainingSet, resource: float | None) -> float:
     return float(training.axis.at(np.array([resource]))[0])
 
 
-def _fit(recipe: Recipe, inputs: Array, rng: np.random.Generator, costs: Array) -> Surrogate:
-    return fit_surrogate(recipe.model, recipe.kwargs, inputs, costs, rng)
+def _fit(
+    recipe: Recipe, inputs: Array, rng: np.random.Generator, costs: Array, lengths: Lengths | None = None
+) -> Surrogate:
+    return fit_surrogate(recipe.model, recipe.kwargs, inputs, costs, rng, lengths)
 
 
 def fitted_at(n: int) -> int:

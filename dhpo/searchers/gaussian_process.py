@@ -36,12 +36,18 @@ class GaussianProcess:
         white: (n,) the scaled costs, whitened.
     """
 
-    def __init__(self, x: Array, y: Array) -> None:
-        """Fit to costs ``y`` (n,) at ``x`` (n, d), whose entries are of the order of one."""
+    def __init__(self, x: Array, y: Array, lengths: Lengths | None = None) -> None:
+        """Fit to costs ``y`` (n,) at ``x`` (n, d), whose entries are of the order of one.
+
+        Args:
+            x: (n, d).
+            y: (n,).
+            lengths: what is expected of the kernel's lengths; None: the prior above.
+        """
         self.x, self.y = x, y
         z = (y - np.mean(y)) / (float(np.std(y)) or 1.0)
         rows = _spread(len(x), z)
-        parameters = _fit_parameters(x[rows], z[rows])
+        parameters = _fit_parameters(x[rows], z[rows], lengths or usual_lengths(x.shape[1]))
         self.lengths: Array = np.exp(parameters[:-2])
         self.variance, self.noise = math.exp(parameters[-2]), math.exp(parameters[-1])
         covariance = self.kernel(x, x)
@@ -81,6 +87,23 @@ class GaussianProcess:
     def belief(self, pool: Array) -> GaussianBelief:
         """Start with nothing believed."""
         return GaussianBelief(self, pool)
+
+
+class Lengths(NamedTuple):
+    """A normal prior of the logarithms of a kernel's lengths.
+
+    Attributes:
+        centre: (d,) the means.
+        width: (d,) the deviations.
+    """
+
+    centre: Array
+    width: Array
+
+
+def usual_lengths(d: int) -> Lengths:
+    """The prior for ``d`` inputs of which nothing is known (Hvarfner et al. 2024)."""
+    return Lengths(np.full(d, math.sqrt(2.0) + 0.5 * math.log(max(d, 1))), np.full(d, math.sqrt(3.0)))
 
 
 class Scaled(NamedTuple):
@@ -268,14 +291,14 @@ def _inverse_lower(factor: Array) -> Array:
     return np.ascontiguousarray(inverse)
 
 
-def _fit_parameters(x: Array, z: Array) -> Array:
+def _fit_parameters(x: Array, z: Array, lengths: Lengths) -> Array:
     """Log lengths (d), log variance and log noise that maximise the posterior, from one fixed start."""
     from scipy.optimize import minimize
 
     n, d = x.shape
     squares = np.moveaxis((x[:, None, :] - x[None, :, :]) ** 2, 2, 0).reshape(d, n * n)
-    centre = np.concatenate([np.full(d, math.sqrt(2.0) + 0.5 * math.log(max(d, 1))), [0.0, -4.0]])
-    width = np.concatenate([np.full(d, math.sqrt(3.0)), [1.0, 1.0]])
+    centre = np.concatenate([lengths.centre, [0.0, -4.0]])
+    width = np.concatenate([lengths.width, [1.0, 1.0]])
     bounds = [(-4.0, 6.0)] * d + [(-4.0, 6.0), (math.log(1e-6), 1.0)]
 
     def objective(theta: Array) -> tuple[float, Array]:

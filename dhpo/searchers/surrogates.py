@@ -15,7 +15,7 @@ import numpy as np
 
 from dhpo.errors import SettingError
 from dhpo.searchers.acquisition import Array, Prediction
-from dhpo.searchers.gaussian_process import GaussianProcess
+from dhpo.searchers.gaussian_process import GaussianProcess, Lengths
 
 #: The names under which surrogates may be asked for.
 NAMES = ("auto", "ET", "RF", "TB", "GP", "GBRT", "HGBRT", "DUMMY")
@@ -236,7 +236,12 @@ def uses_gaussian_process(model: Any) -> bool:
 
 
 def fit_surrogate(
-    model: Any, kwargs: Mapping[str, Any] | None, x: Array, y: Array, rng: np.random.Generator
+    model: Any,
+    kwargs: Mapping[str, Any] | None,
+    x: Array,
+    y: Array,
+    rng: np.random.Generator,
+    lengths: Lengths | None = None,
 ) -> Surrogate:
     """Fit a surrogate to costs ``y`` (n,), scaled to the order of one, at the points ``x`` (n, d).
 
@@ -247,9 +252,10 @@ def fit_surrogate(
         x: (n, d) model inputs.
         y: (n,) costs.
         rng: whatever is random in the fit.
+        lengths: what is expected of a Gaussian process's lengths; None: nothing in particular.
     """
     if uses_gaussian_process(model):
-        return GaussianProcess(x, y)
+        return GaussianProcess(x, y, lengths)
     if model == "DUMMY":
         return Dummy()
     if not isinstance(model, str):

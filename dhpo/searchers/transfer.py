@@ -6,6 +6,12 @@ ensemble of Feurer et al. 2018 (arXiv 1802.02219, section 4). The first proposal
 regressions expect to improve most (Wistuba et al. 2018, "Scalable Gaussian process-based transfer surrogates for
 hyperparameter optimization", section 4: before any evidence, a greedy portfolio). Then what the sources expect becomes
 the mean of the target's model, which is chosen for a proposal with its posterior probability against the plain model.
+
+How fast the costs change along each hyperparameter is learnt from the sources too: the lengths of their kernels are
+the prior of those of the target's (as in pre-trained processes, Wang et al. 2021, arXiv 2109.08215). What the target
+differs by then varies as fast as the sources do. Without it, a process that has seen only where the sources are good
+takes the difference for constant, and their mean for certain. Where no source is believed, the lengths are what is left
+of them.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ import numpy as np
 from dhpo.encoding import Encoding
 from dhpo.pareto import non_dominated_rank
 from dhpo.searchers.acquisition import Array, Prediction
-from dhpo.searchers.gaussian_process import GaussianProcess
+from dhpo.searchers.gaussian_process import GaussianProcess, Lengths, usual_lengths
 from dhpo.searchers.history import TrainingSet
 from dhpo.searchers.prior import Prior
 from dhpo.searchers.surrogates import Belief, Surrogate
@@ -33,7 +39,8 @@ FIRST = 3
 PROBABLE = 0.8
 #: The pull of the mean's slope towards what is expected beforehand, in observations.
 PULL = 4.0
-
+#: The least deviation of the logarithm of a length from what the sources say.
+WIDTH = 0.5
 #: Log odds that the sources lose by every observation: what the target knows itself needs them less and less.
 DOUBT = 0.1
 
@@ -88,19 +95,22 @@ class Transfer:
             self._correlations[i] = prior.weight * max(believed, 0.0)
 
     def leads(self, number: int, n_trials: int, probability: Callable[[], float]) -> bool:
-        """Whether the proposal for this trial goes by the sources.
+        """Whether the proposal for this trial goes by the sources: if none is believed, by their lengths alone.
 
         Args:
             number: the trial's number.
             n_trials: how many of the target's trials have shown values.
             probability: gives :meth:`probability`; asked for only where there is evidence to compare models by.
         """
-        if self.trust <= 0.0 or number == FIRST:
+        if number == FIRST or not any(prior.weight for prior in self._priors):
             return False
-        if number < FIRST:
-            return True
-        turn = np.random.default_rng(np.random.SeedSequence([self._seed, number, _TURN]))
-        return bool(turn.random() < (PROBABLE if n_trials < FIRST else probability()))
+        if number < FIRST or n_trials < FIRST:
+            chance = PROBABLE if number > FIRST else 1.0
+            return self.trust > 0.0 and self._turn(number) < chance
+        return self._turn(number) < probability()
+
+    def _turn(self, number: int) -> float:
+        return float(np.random.default_rng(np.random.SeedSequence([self._seed, number, _TURN])).random())
 
     def probability(self, plain: Sequence[Surrogate], led: Sequence[Surrogate], costs: Array) -> float:
         """The posterior probability of the models with the sources' mean against the plain ones.
@@ -168,23 +178,44 @@ class Transfer:
                 total += weight * prior.model.predict(inputs)
         return total
 
+    def lengths(self, d: int) -> Lengths:
+        """The prior of the lengths for ``d`` model inputs: the believed sources' mean and spread, or that of all.
+
+        Inputs that no source knows, the resource among them, have the usual prior.
+        """
+        believed = self.weights
+        weights = believed if believed.any() else [prior.weight for prior in self._priors]
+        result = usual_lengths(d)
+        total, mean, square = np.zeros((3, d))
+        for weight, prior in zip(weights, self._priors, strict=True):
+            if prior.model is not None:
+                known = np.flatnonzero(prior.model.features)
+                logs = np.log(prior.model.process.lengths)
+                total[known] += weight
+                mean[known] += weight * logs
+                square[known] += weight * logs**2
+        known = np.flatnonzero(total)
+        mean, square = mean[known] / total[known], square[known] / total[known]
+        result.centre[known] = mean
+        result.width[known] = np.sqrt(WIDTH**2 + np.maximum(square - mean**2, 0.0))
+        return result
+
     def surrogate(
-        self, fit: Callable[[Array], Surrogate], inputs: Array, costs: Array, resources: Array | None
-    ) -> Surrogate:
-        """A surrogate whose mean, far from the observations, is what the sources expect.
+        self, fit: Callable[[Array, Lengths], Surrogate], inputs: Array, costs: Array, resources: Array | None
+    ) -> Led:
+        """A surrogate with the sources' lengths, whose mean, far from the observations, is what the sources expect.
 
         Args:
-            fit: fits a plain surrogate to (n,) costs at ``inputs``.
+            fit: fits a plain surrogate to (n,) costs at ``inputs``, with this prior of the lengths.
             inputs: (n, f) model inputs.
             costs: (n,) scaled costs.
             resources: (n,) the resources at which they were observed; None where all are the same.
         """
         expected = self.expected(inputs)
         slope = _slope(_without_resource(expected, resources), _without_resource(costs, resources), self.trust)
-        if slope == 0.0:
-            return fit(costs)
         residuals = costs - slope * expected
-        return Led(fit(residuals), residuals, lambda points: slope * self.expected(points), slope * expected)
+        inner = fit(residuals, self.lengths(inputs.shape[1]))
+        return Led(inner, residuals, lambda points: slope * self.expected(points), slope * expected)
 
 
 class Led:
