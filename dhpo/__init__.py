@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 from dhpo._version import __version__
 
 if TYPE_CHECKING:
+    from dhpo.clusters.allocation import Allocation
+    from dhpo.clusters.existing import Existing
+    from dhpo.clusters.local import Local
+    from dhpo.clusters.pbs import PBS
+    from dhpo.clusters.slurm import Slurm
     from dhpo.executors.local import LocalExecutor
     from dhpo.executors.simulated import Simulated
     from dhpo.results import Results, retrieve_pareto_front
@@ -26,31 +31,40 @@ if TYPE_CHECKING:
 
 #: Where each public name lives. They are loaded on first use: ``import dhpo`` itself loads nothing heavy.
 _HOMES = {
+    "Allocation": "dhpo.clusters.allocation",
     "AnyOf": "dhpo.stopping.combine",
     "AskTell": "dhpo.searchers.asktell",
     "CBO": "dhpo.searchers.cbo",
+    "Existing": "dhpo.clusters.existing",
     "HpProblem": "dhpo.space",
     "Hyperband": "dhpo.stopping.hyperband",
     "Loader": "dhpo.worker.loader",
+    "Local": "dhpo.clusters.local",
     "LocalExecutor": "dhpo.executors.local",
     "MedianStopper": "dhpo.stopping.median",
     "NeverStop": "dhpo.stopping.base",
+    "PBS": "dhpo.clusters.pbs",
     "Patience": "dhpo.stopping.patience",
     "RandomSearcher": "dhpo.searchers.random",
     "RegularizedEvolution": "dhpo.searchers.evolution",
     "Results": "dhpo.results",
     "Search": "dhpo.search",
     "Simulated": "dhpo.executors.simulated",
+    "Slurm": "dhpo.clusters.slurm",
     "retrieve_pareto_front": "dhpo.results",
 }
 
 __all__ = [
     "CBO",
+    "PBS",
+    "Allocation",
     "AnyOf",
     "AskTell",
+    "Existing",
     "HpProblem",
     "Hyperband",
     "Loader",
+    "Local",
     "LocalExecutor",
     "MedianStopper",
     "NeverStop",
@@ -60,6 +74,7 @@ __all__ = [
     "Results",
     "Search",
     "Simulated",
+    "Slurm",
     "__version__",
     "retrieve_pareto_front",
 ]

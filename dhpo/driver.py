@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import logging
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dhpo import loop
+from dhpo._ending import Ending
 from dhpo.budget import Budget
 from dhpo.errors import ExhaustedFailuresError
 from dhpo.executors.base import Executor
@@ -22,6 +23,8 @@ from dhpo.proposer import Proposer
 from dhpo.results_csv import LiveCsv
 from dhpo.session import Session
 from dhpo.worker.job import Job
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -65,21 +68,24 @@ class Driver:
         if replace(self.budget, max_failures=None).reached(study, study.time) is not None:
             return
         proposer = Proposer(session.searcher, executor.wake, executor.searcher_place, told=len(study.trials))
+        ending = Ending(executor, self.stop)
         try:
-            with self._signals():
+            with ending.signals():
                 await executor.open(self.job, self.function, study.time)
-                with self._followers() as watchers:
+                ending.opened()
+                with self._followers() as (watchers, show):
                     opened = session.opened(executor.now())
-                    await loop.run(
-                        study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
-                    )
+                    async with _beside(ending.watch(show)):
+                        await loop.run(
+                            study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
+                        )
         finally:
             proposer.close()
             await executor.close()
 
     @contextmanager
-    def _followers(self) -> Iterator[list[loop.Watcher]]:
-        """The watchers of this run: the log, the user's, ``results.csv`` and the bar."""
+    def _followers(self) -> Iterator[tuple[list[loop.Watcher], Callable[[str | None], None]]]:
+        """The watchers of this run: the log, the user's, ``results.csv`` and the bar; and what shows the status."""
         watchers: list[loop.Watcher] = [log_events, *self.watchers]
         table: LiveCsv | None = None
         bar: ProgressBar | None = None
@@ -94,35 +100,35 @@ class Driver:
             bar = ProgressBar(self.budget.num_trials, self.session.study.n_ended)
             watchers.append(bar)
         try:
-            yield watchers
+            yield watchers, _log_changes() if bar is None else bar.wait_for
         finally:
             if bar is not None:
                 bar.close()
             if table is not None:
                 table.close()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let the first Ctrl-C or SIGTERM end the run cleanly; a second Ctrl-C has its usual effect."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        running = asyncio.get_running_loop()
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def stop() -> None:
-            self.stop()
-            running.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+@asynccontextmanager
+async def _beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine until this context is left."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
 
-        for number in previous:
-            running.add_signal_handler(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                running.remove_signal_handler(number)
-                signal.signal(number, handler)
+
+def _log_changes() -> Callable[[str | None], None]:
+    """What logs the status of the executor whenever it has become another one."""
+    told: str | None = None
+
+    def show(status: str | None) -> None:
+        nonlocal told
+        if status != told and status:
+            logger.info("%s", status)
+        told = status
+
+    return show
 
 
 def _run_in_loop(main: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:

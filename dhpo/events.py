@@ -123,7 +123,7 @@ class WorkerLost(NamedTuple):
     time: float
     trial: int
     attempt: int
-    worker: str  # empty where it left as it was told to, which is not held against the trial
+    worker: str  # empty where it had to end, or the trial had to leave: this is not held against the trial
 
 
 class SearchFinished(NamedTuple):

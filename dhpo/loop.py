@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from dhpo.budget import Budget
@@ -29,6 +30,10 @@ class Log(Protocol):
         """Return when the events are safe."""
 
 
+#: So many trials are wanted where the budget sets no number.
+UNLIMITED = 10**6
+_COUNTED = 1024  # so many of the trials that may be promoted are counted
+
 Watcher = Callable[[Sequence[Event], Study], None]
 
 
@@ -46,6 +51,13 @@ def next_trials(study: Study, proposer: Proposer, executor: Executor, budget: Bu
     wanted = int(min(free, room))
     proposals = proposer.next(wanted, len(study.trials), room=room, running=study.n_running) if wanted > 0 else []
     return study.admit(proposals, round(executor.now(), 6))
+
+
+def could_run(study: Study, proposer: Proposer, budget: Budget) -> int:
+    """How many trials could run at once, if there were workers for them: those that do, and those that may come."""
+    room = 0 if proposer.exhausted else int(min(budget.room(study), UNLIMITED))
+    promotable = 0 if room == UNLIMITED else sum(1 for _ in islice(study.promotable(), _COUNTED))
+    return min(study.n_running + room + promotable, UNLIMITED)
 
 
 async def run(
@@ -95,6 +107,7 @@ async def run(
             return reason
         while fresh := next_trials(study, proposer, executor, budget):
             await commit(fresh)
+        executor.want(could_run(study, proposer, budget))
         if not over(study, proposer):
             left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
             await commit(await executor.events(left))

@@ -30,6 +30,7 @@ class ProgressBar:
     def __init__(self, total: int | None, initial: int = 0) -> None:
         from tqdm.auto import tqdm
 
+        self._status = ""
         self._bar: Any = tqdm(total=total, initial=min(initial, total or initial), unit="trial", dynamic_ncols=True)
 
     def __call__(self, events: Sequence[Event], study: Study) -> None:
@@ -51,6 +52,12 @@ class ProgressBar:
         else:
             shown["front"] = len(study.front)
         return shown
+
+    def wait_for(self, status: str | None) -> None:
+        """Show what the search waits for, as long as it cannot go on."""
+        if (status or "") != self._status:
+            self._status = status or ""
+            self._bar.set_description(self._status or None)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

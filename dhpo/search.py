@@ -27,7 +27,7 @@ from dhpo.space import HpProblem
 from dhpo.stopping.base import NeverStop, Stopper
 from dhpo.trial import Decision
 from dhpo.warm_start import WarmStart
-from dhpo.worker.job import CallForm, Job
+from dhpo.worker.job import ISOLATIONS, CallForm, Job
 
 
 class Search(WarmStart):
@@ -52,7 +52,12 @@ class Search(WarmStart):
         log_dir: the search's directory, with its journal, ``results.csv`` and the trials' checkpoints. A search that
             finds its journal there goes on with it. None keeps everything in memory.
         random_state: the seed.
-        trial_timeout: seconds, or "2h30m", after which a trial that reports is ended as timed out.
+        trial_timeout: seconds, or "2h30m", after which a trial is ended as timed out: at a report, or, with
+            ``isolation="process"``, at once.
+        isolation: where the run function is called. "thread": in the worker itself. "process": in a process of its own
+            on the worker, so that a trial that crashes, runs out of memory, never reports or holds the interpreter's
+            lock is one failed (or timed out) trial and harms nothing else; it costs some ms per trial and the
+            function's imports once per worker.
         max_failures: the search is given up when this many trials in a row have failed; None never does.
         ahead: trials given to the cluster beyond its slots (for trials of milliseconds).
 
@@ -75,6 +80,7 @@ class Search(WarmStart):
         log_dir: str | Path | None = None,
         random_state: int | None = None,
         trial_timeout: float | str | None = None,
+        isolation: str = "thread",
         max_failures: int | None = 100,
         ahead: int = 0,
     ) -> None:
@@ -89,6 +95,9 @@ class Search(WarmStart):
         self.directory = None if log_dir is None else Path(log_dir).expanduser().resolve()
         self.random_state = _check_seed(random_state)
         self.trial_timeout = parse_duration(trial_timeout, "trial_timeout")
+        if isolation not in ISOLATIONS:
+            raise SettingError(f"isolation={isolation!r}: give one of {list(ISOLATIONS)}")
+        self.isolation = isolation
         self.max_failures = _check_count(max_failures, "max_failures")
         self.ahead = _check_count(ahead, "ahead", least=0) or 0
         self._told = ()
@@ -183,7 +192,16 @@ class Search(WarmStart):
         assert self._form is not None
         root = None if self.directory is None else str(self.directory / "checkpoints")
         search_id = session.journal.header.search_id
-        return Job(search_id, self.objectives, self._form, self.stopper.time_attr, root, self.trial_timeout)
+        return Job(
+            search_id,
+            self.objectives,
+            self._form,
+            self.stopper.time_attr,
+            root,
+            self.trial_timeout,
+            self.isolation,
+            **self.resources,
+        )
 
     def _open(self) -> Session:
         if self._session is None:

@@ -23,7 +23,14 @@ from dhpo.errors import DhpoError
 from dhpo.searchers.base import BoundSearcher
 from dhpo.trial import Observation, Proposal
 
-_COMMAND = "from dhpo.searcher_process import serve; serve()"
+#: The driver ends it. What a terminal or a batch system tells all processes is for the driver, which ends cleanly.
+_COMMAND = """\
+import signal
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda *_: None)
+from dhpo.searcher_process import serve
+serve()
+"""
 _READY = b"ready"
 #: What models are made of; the child imports beforehand what the driver has needed.
 _SLOW_IMPORTS = ("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.ensemble")

@@ -33,7 +33,7 @@ from dhpo.objectives import Objectives
 from dhpo.stopping.base import BoundStopper, DecidesAlways, Promotes, bracket_of
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
-#: A trial is given up when this many distinct workers have died with it …
+#: A trial is given up when this many distinct workers have died with it, and it got no further in between …
 MAX_LOST_WORKERS = 3
 #: … or workers this many times, where a worker that is started again keeps its name.
 MAX_LOSSES = 10
@@ -46,8 +46,8 @@ class TrialState:
     """What the study knows of one trial. Small on purpose: a search may have a hundred thousand of them."""
 
     __slots__ = (
-        "attempt", "bracket", "config", "costs", "index", "lost_workers", "next_milestone", "number", "pausing",
-        "promoted_from", "resource", "status", "stopping",
+        "attempt", "bracket", "config", "costs", "furthest", "index", "lost_workers", "next_milestone", "number",
+        "pausing", "promoted_from", "resource", "status", "stopping",
     )  # fmt: skip
 
     def __init__(self, number: int, config: Mapping[str, Any], bracket: int, next_milestone: float) -> None:
@@ -63,7 +63,8 @@ class TrialState:
         self.stopping = False  # the stopper has decided to end it
         self.pausing = False  # … or to let it rest, once its run has ended
         self.promoted_from: float = 0  # the resource at which it rested last, before it went on
-        self.lost_workers: tuple[str, ...] = ()  # one for each loss
+        self.furthest: float = 0  # the resource that any attempt has reached
+        self.lost_workers: tuple[str, ...] = ()  # one for each loss since it got there
 
     def restart(self) -> None:
         """Begin the next attempt."""
@@ -198,10 +199,8 @@ class Study:
     def _start(self, trial: TrialState) -> Start:
         due = tuple(m for m in self.milestones(trial.bracket) if m >= trial.next_milestone)
         every = _NEVER if self._every == _NEVER else max(self._every, trial.next_milestone)
-        reached = trial.resource or 0
-        return Start(
-            trial.number, trial.attempt, trial.config, due, self.stopper.max_t, every, reached, trial.promoted_from
-        )
+        reached, known = trial.furthest, trial.promoted_from
+        return Start(trial.number, trial.attempt, trial.config, due, self.stopper.max_t, every, reached, known)
 
     def _again(self, trial: TrialState) -> Command:
         """Start a trial's next attempt, unless nothing is left to do in it: its last report was its last one."""
@@ -267,6 +266,10 @@ class Study:
         trial.index = index
         trial.resource = resource
         trial.costs = costs
+        if resource > trial.furthest:
+            trial.furthest = resource
+            if trial.lost_workers:
+                trial.lost_workers = ()
         if len(costs) == 1:
             if costs[0] < self.front.lowest:
                 self._improve(costs)
@@ -358,7 +361,10 @@ class Study:
         again = self._again(trial)
         losses, distinct = len(trial.lost_workers), len(set(trial.lost_workers))
         if isinstance(again, Start) and (distinct >= MAX_LOST_WORKERS or losses >= MAX_LOSSES):
-            error = f"WorkerLost: {losses} workers died while they ran this trial"
+            error = (
+                f"WorkerLost: {losses} workers died, or came to their end, while they ran this trial, and it got no "
+                "further: it may take too much memory, or need checkpoints closer together than the walltime"
+            )
             return [GiveUp(trial.number, trial.attempt, error)]
         return [again]
 

@@ -15,19 +15,29 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
-#: What is changed in each variant: settings of CBO.
+#: What is changed in each variant: settings of CBO, of Hyperband, or another adapter.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "trees": {"surrogate_model": "ET"},
-    "minmax": {"objective_scaler": "minmax"},
-    "ranks": {"objective_scaler": "quantile-uniform"},
-    "fixed-kappa": {"acq_func": "UCBd", "multi_point_strategy": "cl_mean"},
-    "total-deviation": {"acq_func": "qUCB"},
-    "logEI": {"acq_func": "logEI"},
-    "EHVI": {"acq_func": "EHVI"},
-    "long-start": {"n_initial_points": 15},
-    "no-random": {"random_fraction": 0.0},
-    "default-first": {"default_first": True},
+    "textbook-rungs": {"hyperband": {"adaptive": False}},
+    "no-rungs": {"opt": "dhpo-full"},
+    "no-model": {"opt": "dhpo-random"},
+    "trees": {"cbo": {"surrogate_model": "ET"}},
+    "minmax": {"cbo": {"objective_scaler": "minmax"}},
+    "ranks": {"cbo": {"objective_scaler": "quantile-uniform"}},
+    "measured-distances": {"cbo": {"rung_trust": "measured"}},
+    "judged-first": {"cbo": {"acq_resource": "first"}},
+    "observed": {"cbo": {"acq_resource": "observed"}},
+    "constant-liar": {"cbo": {"acq_func": "UCBd", "multi_point_strategy": "cl_mean"}},
+    "total-deviation": {"cbo": {"acq_func": "qUCB"}},
+    "logEI": {"cbo": {"acq_func": "logEI"}},
+    "gp_hedge": {"cbo": {"acq_func": "gp_hedge"}},
+    "Thompson": {"cbo": {"acq_func": "TS"}},
+    "EHVI": {"cbo": {"acq_func": "EHVI"}},
+    "update-prior": {"cbo": {"update_prior": True}},
+    "10000-candidates": {"cbo": {"n_points": 10_000}},
+    "long-start": {"cbo": {"n_initial_points": 15}},
+    "no-random": {"cbo": {"random_fraction": 0.0}},
+    "default-first": {"cbo": {"default_first": True}},
 }
 
 
@@ -37,9 +47,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "runs" / "ablation")
     options, rest = parser.parse_known_args()
     for name in options.variants.split(","):
-        settings = VARIANTS[name]
-        environment = {**os.environ, "DHPO_CBO": json.dumps(settings)}
-        command = [sys.executable, str(HERE / "run.py"), "--opt", "dhpo", "--out", str(options.out / name), *rest]
+        changed = VARIANTS[name]
+        environment = {
+            **os.environ,
+            "DHPO_CBO": json.dumps(changed.get("cbo", {})),
+            "DHPO_HYPERBAND": json.dumps(changed.get("hyperband", {})),
+        }
+        adapter = changed.get("opt", "dhpo")
+        command = [sys.executable, str(HERE / "run.py"), "--opt", adapter, "--out", str(options.out / name), *rest]
         subprocess.run(command, env=environment, check=True)
 
 

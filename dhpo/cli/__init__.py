@@ -1,4 +1,4 @@
-"""The command line: ``dhpo run``, ``resume``, ``status``, ``front``, ``best``, ``trials``, ``export`` and ``plot``."""
+"""The command line: ``dhpo run``, ``resume``, ``submit``, ``status``, and what shows, exports and draws results."""
 
 from __future__ import annotations
 

@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dhpo._version import __version__
+from dhpo.cli.options import (
+    AsJson,
+    CodeIfUnfinished,
+    Directory,
+    NumCpus,
+    NumGpus,
+    NumTrials,
+    OnCluster,
+    Patience,
+    Progress,
+    StopAt,
+    TimeOut,
+)
+from dhpo.cli.submit import submit
 from dhpo.errors import DhpoError
 
 if TYPE_CHECKING:
@@ -22,31 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory (log_dir) of the search.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
-NumTrials = Annotated[
-    int | None,
-    typer.Option(
-        "--num-trials", "--max-evals", "-n", min=1, metavar="N", help="Trials in all, those of earlier runs included."
-    ),
-]
-TimeOut = Annotated[
-    str | None, typer.Option("--time-out", metavar="TIME", help="Time for this run: seconds, 2h30m or 1-12:00:00.")
-]
-StopAt = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--stop-at",
-        metavar="[NAME=]VALUE",
-        help="End once a report is at least this good; give it once for each objective that counts.",
-    ),
-]
-Patience = Annotated[
-    int | None,
-    typer.Option("--patience", min=1, metavar="N", help="End after N ended trials without an improvement."),
-]
-Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")]
 
 
 def _version(wanted: bool) -> None:
@@ -86,8 +75,12 @@ def run(
             "--log-dir", metavar="DIR", help="Where the search is kept, by default its own log_dir or runs/FILE."
         ),
     ] = None,
+    cluster: OnCluster = None,
+    num_cpus: NumCpus = None,
+    num_gpus: NumGpus = None,
     progress: Progress = True,
     as_json: AsJson = False,
+    code_if_unfinished: CodeIfUnfinished = 0,
 ) -> None:
     """Run the search that a Python file defines.
 
@@ -106,7 +99,8 @@ def run(
     record = RunRecord(str(path.absolute()), name, os.getcwd(), num_trials, time_out, tuple(stop_at or ()), patience)
     if not record.has_budget:
         raise typer.BadParameter("the run needs an end: give --num-trials, --time-out, --stop-at or --patience")
-    _execute(record, log_dir, progress, as_json)
+    finished = _execute(record, log_dir, (cluster, num_cpus, num_gpus), progress, as_json)
+    raise typer.Exit(0 if finished else code_if_unfinished)
 
 
 @app.command()
@@ -116,8 +110,12 @@ def resume(
     time_out: TimeOut = None,
     stop_at: StopAt = None,
     patience: Patience = None,
+    cluster: OnCluster = None,
+    num_cpus: NumCpus = None,
+    num_gpus: NumGpus = None,
     progress: Progress = True,
     as_json: AsJson = False,
+    code_if_unfinished: CodeIfUnfinished = 0,
 ) -> None:
     """Go on with a search that `dhpo run` started.
 
@@ -139,7 +137,11 @@ def resume(
         )
     record = record.overridden(num_trials, time_out, tuple(stop_at or ()), patience)
     os.chdir(record.cwd)  # what the file names by relative paths is found as it was
-    _execute(record, log_dir, progress, as_json)
+    finished = _execute(record, log_dir, (cluster, num_cpus, num_gpus), progress, as_json)
+    raise typer.Exit(0 if finished else code_if_unfinished)
+
+
+app.command()(submit)
 
 
 @app.command()
@@ -306,9 +308,15 @@ def plot(
         typer.echo("\n".join(files))
 
 
-def _execute(record: RunRecord, log_dir: Path | None, progress: bool, as_json: bool) -> None:
+def _execute(
+    record: RunRecord,
+    log_dir: Path | None,
+    place: tuple[str | None, float | None, float | None],
+    progress: bool,
+    as_json: bool,
+) -> bool:
     from dhpo.budget import parse_duration
-    from dhpo.cli.execute import execute, parse_stop_at
+    from dhpo.cli.execute import Place, execute, parse_stop_at
 
     try:
         parse_duration(record.time_out, "--time-out")
@@ -316,6 +324,6 @@ def _execute(record: RunRecord, log_dir: Path | None, progress: bool, as_json: b
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     try:
-        execute(record, log_dir, progress=progress, as_json=as_json)
+        return execute(record, log_dir, Place(*place), progress=progress, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

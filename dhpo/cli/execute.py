@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,29 +14,64 @@ from dhpo.cli.script import load_search
 from dhpo.cli.status import State, read_status
 from dhpo.cli.tables import print_json, stdout_to_stderr
 from dhpo.cli.views import summary, summary_text
+from dhpo.clusters.resolve import check_resources
 
 if TYPE_CHECKING:
     from dhpo.events import Event
+    from dhpo.search import Search
     from dhpo.study import Study
 
 logger = logging.getLogger(__name__)
 
 
-def execute(record: RunRecord, log_dir: Path | None, *, progress: bool, as_json: bool) -> None:
-    """Run a file's search, in ``log_dir`` where one is given; print what it found.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where trials run and what each takes, in the place of what the file says; None leaves that.
+
+    Args:
+        cluster: as ``Search(cluster=...)`` takes it as text.
+        num_cpus: processors.
+        num_gpus: GPUs.
+    """
+
+    cluster: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+
+    def impose(self, search: Search) -> None:
+        """Have a search run there.
+
+        Raises:
+            SettingError: an amount cannot be used.
+        """
+        amounts = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        given = {name: amount for name, amount in amounts.items() if amount is not None}
+        search.resources = check_resources({**search.resources, **given})
+        if self.cluster is not None:
+            search.cluster = self.cluster
+
+
+def execute(record: RunRecord, log_dir: Path | None, place: Place, *, progress: bool, as_json: bool) -> bool:
+    """Run a file's search, in ``log_dir`` where one is given, at a ``place``; print what it found.
+
+    Returns:
+        whether the search is finished.
 
     Raises:
         dhpo.errors.DhpoError: the file or the search cannot be used, or too many trials failed.
     """
     with stdout_to_stderr(as_json):
-        directory = _run(record, log_dir, progress)
+        directory = _run(record, log_dir, place, progress)
     status = read_status(directory)
     if as_json:
         print_json(summary(status))
     else:
         print(summary_text(status))
     if status.state is State.INTERRUPTED:
-        print(f"dhpo: {status.progress} trials done; run the same command again to go on", file=sys.stderr)
+        print(
+            f"dhpo: {status.progress} trials done; resubmit, or run the same command again, to go on", file=sys.stderr
+        )
+    return status.state is not State.INTERRUPTED
 
 
 def parse_stop_at(texts: Sequence[str]) -> float | dict[str, float] | None:
@@ -59,8 +95,9 @@ def parse_stop_at(texts: Sequence[str]) -> float | dict[str, float] | None:
     return goals or None
 
 
-def _run(record: RunRecord, log_dir: Path | None, progress: bool) -> Path:
+def _run(record: RunRecord, log_dir: Path | None, place: Place, progress: bool) -> Path:
     search = load_search(Path(record.file), record.name)
+    place.impose(search)
     search.move_to(log_dir or search.directory or Path("runs") / Path(record.file).stem)
     directory = search.directory
     assert directory is not None

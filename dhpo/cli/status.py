@@ -23,6 +23,7 @@ from dhpo.events import (
     TrialFailed,
     TrialPaused,
     TrialPromoted,
+    TrialReported,
     TrialTimedOut,
 )
 from dhpo.results import BestPoint, Results
@@ -50,6 +51,7 @@ class SearchStatus:
         record: what ``dhpo run`` was started with, where it was.
         counts: trials by their status, without known ones.
         known: how many trials were added with their results, and not run.
+        reports: how many reports and results of trials have come in all: it grows as long as a search gets on.
         elapsed: the search's clock: the time that its runs took together.
         trials_per_hour: ended trials, over the last run.
         eta: until the trials are done or the time is up, as far as that can be told.
@@ -64,6 +66,7 @@ class SearchStatus:
     record: RunRecord | None
     counts: dict[Status, int]
     known: int
+    reports: int
     elapsed: float
     trials_per_hour: float | None
     eta: float | None
@@ -105,6 +108,7 @@ class SearchStatus:
             "ended": self.ended,
             "failed": self.failed,
             "known": self.known,
+            "reports": self.reports,
             "trials": {status.value: count for status, count in self.counts.items()},
             "objectives": self.results.objectives.as_dict(),
             "best": None if best is None else point(best),
@@ -151,6 +155,7 @@ def read_status(directory: Path) -> SearchStatus:
         record=record,
         counts=by_status,
         known=len(known),
+        reports=run.reports,
         elapsed=elapsed,
         trials_per_hour=None if rate is None else 3600 * rate,
         eta=_eta(record, ended, rate, spent) if running else None,
@@ -166,6 +171,7 @@ class _LastRun:
     opened: SessionOpened | None = None
     finished: str | None = None
     n_ended: int = 0
+    reports: int = 0  # of all runs
     last_time: float = 0.0
     last_error: tuple[int, str] | None = None
 
@@ -178,6 +184,8 @@ class _LastRun:
 
     def _note(self, event: Event) -> None:
         self.last_time = max(self.last_time, event.time)
+        if isinstance(event, TrialReported | TrialCompleted | TrialFailed | TrialTimedOut):
+            self.reports += 1
         match event:
             case SessionOpened():
                 self.opened, self.finished, self.n_ended = event, None, 0

@@ -8,15 +8,18 @@ from typing import Any
 
 from distributed import Client
 
+from dhpo.clusters.base import Cluster
+from dhpo.clusters.security import credentials_of, security_from
 from dhpo.errors import ClusterError
 
 
-class Existing:
+class Existing(Cluster):
     """A Dask cluster that somebody else made and that outlives the search.
 
     Args:
         target: a ``distributed.Client``, a cluster object (``SLURMCluster``, ``LocalCluster``, …), a scheduler's
-            address such as ``tcp://host:8786``, or the path of a scheduler file.
+            address such as ``tcp://host:8786``, or the path of a scheduler file. The credentials of a scheduler that
+            speaks TLS are looked for beside that: ``x.tls`` belongs to ``x.json``.
         connect_timeout: seconds to wait for the scheduler.
     """
 
@@ -35,7 +38,12 @@ class Existing:
             arguments |= {"address": target.scheduler.address, "security": target.security}
         elif isinstance(target, str | os.PathLike):
             text = os.fspath(target)
-            arguments |= {"address": text} if "://" in text or ":" in text else {"scheduler_file": text}
+            if ":" in text:
+                arguments["address"] = text
+            else:
+                arguments["scheduler_file"] = text
+                if (credentials := credentials_of(text)).is_dir():
+                    arguments["security"] = security_from(credentials)
         else:
             arguments |= {"address": target.scheduler_address, "security": getattr(target, "security", None)}
         client: Client = None

@@ -11,25 +11,27 @@ import dask
 from distributed import Client, LocalCluster
 
 from dhpo.clusters._spawn import without_main_script
+from dhpo.clusters.base import Cluster
 from dhpo.errors import SettingError
+from dhpo.worker.resources import THREAD_VARIABLES, thread_counts, visible_devices
 
 #: A worker's preload: Ctrl-C in a terminal goes to all processes of the driver's group, and the driver ends its workers
 #: itself. A handler, not SIG_IGN, because the programs that a trial starts would inherit that.
 _DEAF = "import signal; signal.signal(signal.SIGINT, lambda *_: None)"
 
-#: What numerical libraries read to learn how many threads they may start.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-
-class Local:
+class Local(Cluster):
     """Worker processes on this machine, each running one trial at a time.
 
     Args:
-        n_workers: how many; None takes as many as the processors allow at ``num_cpus`` each.
+        n_workers: how many; None takes as many as the processors and GPUs allow at ``num_cpus`` and ``num_gpus`` each.
         num_cpus: processors that one trial keeps busy.
         num_gpus: GPUs that one trial takes.
         dashboard_address: where the Dask dashboard listens; loopback only unless you say otherwise.
     """
+
+    #: After the scheduler's death :meth:`open` makes everything anew.
+    restartable = True
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Local:
     ) -> None:
         if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 1):
             raise SettingError(f"n_workers={n_workers!r}: give a positive whole number")
-        self.n_workers = n_workers or max(1, int(_processors() // max(num_cpus, 1)))
+        self.n_workers = n_workers or _as_many_as_fit(num_cpus, num_gpus)
         self.num_cpus = num_cpus
         self.num_gpus = num_gpus
         self.dashboard_address = dashboard_address
@@ -54,8 +56,8 @@ class Local:
         resources = {"GPU": self.num_gpus} if self.num_gpus else None
         self._exits.enter_context(without_main_script())
         self._exits.callback(_restore_environment, dict(os.environ))
-        threads = max(1, int(self.num_cpus))
-        environment = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in _THREAD_COUNTS}
+        counts = thread_counts(self.num_cpus)
+        environment = {f"distributed.nanny.pre-spawn-environ.{name}": count for name, count in counts.items()}
         with warnings.catch_warnings(), dask.config.set(environment):
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             self._cluster = await LocalCluster(
@@ -83,8 +85,15 @@ class Local:
 def _restore_environment(before: dict[str, str]) -> None:
     """Take out what Dask sets for its workers in the driver's environment, where every later process would find it."""
     for name in set(os.environ) - set(before):
-        if name in _THREAD_COUNTS or name == "MALLOC_TRIM_THRESHOLD_":
+        if name in THREAD_VARIABLES or name == "MALLOC_TRIM_THRESHOLD_":
             del os.environ[name]
+
+
+def _as_many_as_fit(num_cpus: float, num_gpus: float) -> int:
+    fit = int(_processors() // max(num_cpus, 1))
+    if num_gpus and (devices := len(visible_devices())):
+        fit = min(fit, int(devices / num_gpus))
+    return max(1, fit)
 
 
 def _processors() -> int:

@@ -30,10 +30,13 @@ def check_resources(resources: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def resolve(cluster: Any, resources: Mapping[str, float], ahead: int = 0) -> Executor:
-    """An executor for "local", "serial", "threads", an address, a scheduler file, a Client, a cluster or an executor.
+    """An executor for a name, an address, a scheduler file, a Client, a cluster or an executor.
+
+    The names: "local", "serial", "threads", "slurm", "pbs", "allocation", and "auto": the job that this process runs
+    in, if it does, and this machine otherwise.
 
     Raises:
-        SettingError: it is none of these.
+        SettingError: it is none of these, or its workers are too small for the trials.
     """
     if cluster == "serial":
         from dhpo.executors.local import LocalExecutor
@@ -55,9 +58,16 @@ def _workers(cluster: Any, resources: Mapping[str, float]) -> Any:
     from dhpo.clusters.existing import Existing
     from dhpo.clusters.local import Local
 
+    if cluster == "auto":
+        from dhpo.clusters.allocation import inside_job
+
+        cluster = "allocation" if inside_job() else "local"
     if cluster is None or cluster == "local":
         return Local(num_cpus=resources["num_cpus"], num_gpus=resources["num_gpus"])
+    if isinstance(cluster, str) and cluster in ("slurm", "pbs", "allocation"):
+        return _named(cluster, resources)
     if hasattr(cluster, "open") and hasattr(cluster, "close") and not hasattr(cluster, "scheduler_address"):
+        _check_size(cluster, resources)
         return cluster
     if hasattr(cluster, "scheduler_address") or hasattr(cluster, "scheduler_info"):
         return Existing(cluster)
@@ -66,6 +76,40 @@ def _workers(cluster: Any, resources: Mapping[str, float]) -> Any:
         if ":" in text or os.path.exists(text) or text.endswith(".json"):
             return Existing(cluster)
     raise SettingError(
-        f"cluster={cluster!r}: give 'local', 'serial', 'threads', a Dask Client or cluster, the address of a scheduler "
-        "(tcp://host:8786), or the path of a scheduler file"
+        f"cluster={cluster!r}: give 'local', 'serial', 'threads', 'slurm', 'pbs', 'allocation', 'auto', a cluster such "
+        "as dhpo.Slurm(...), a Dask Client or cluster, the address of a scheduler (tcp://host:8786), or the path of a "
+        "scheduler file"
     )
+
+
+def _named(name: str, resources: Mapping[str, float]) -> Any:
+    """A batch system by its name: a worker is as large as a trial, all else stands in ``jobqueue.yaml``."""
+    for what, amount in resources.items():
+        if amount != int(amount):
+            raise SettingError(f"resources[{what!r}]={amount:g}: a worker on {name!r} takes whole ones")
+    num_cpus = int(resources["num_cpus"]) if resources["num_cpus"] > 1 else None
+    num_gpus = int(resources["num_gpus"])
+    if name == "slurm":
+        from dhpo.clusters.slurm import Slurm
+
+        return Slurm(num_cpus=num_cpus, num_gpus=num_gpus)
+    if name == "pbs":
+        from dhpo.clusters.pbs import PBS
+
+        return PBS(num_cpus=num_cpus, num_gpus=num_gpus)
+    from dhpo.clusters.allocation import Allocation
+
+    return Allocation(num_cpus=num_cpus, num_gpus=num_gpus or None)
+
+
+def _check_size(cluster: Any, resources: Mapping[str, float]) -> None:
+    """Trials for which no job is large enough would wait for ever."""
+    settings = getattr(cluster, "settings", None)
+    for name in _RESOURCES:
+        offered = getattr(settings, name, None)
+        if offered is not None and resources[name] > offered:
+            kind = type(cluster).__name__
+            raise SettingError(
+                f"resources: a trial takes {name}={resources[name]:g}, a job of {kind} has {offered}: give "
+                f"{kind}(..., {name}={resources[name]:g})"
+            )

@@ -21,6 +21,7 @@ from dhpo.events import (
     TrialTimedOut,
 )
 from dhpo.proposer import Place
+from dhpo.walltime import Horizon
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End, EndKind
@@ -71,8 +72,27 @@ class Executor(Protocol):
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
 
+    def want(self, trials: int) -> None:
+        """How many trials could run now, if there were workers for them: those that run, and those that may come."""
+
+    def end_by(self, horizon: Horizon) -> None:
+        """Have the trials leave in time for an end of the driver, and start none that does not fit before it.
+
+        Those that leave are told as lost, without blame; those that are started again wait for another run. May be
+        called again, with an earlier end.
+        """
+
+    def drained(self) -> bool:
+        """Whether an end given by :meth:`end_by` leaves nothing to wait for: nothing would be started any more, and …
+
+        … no trial runs of which another report is expected in time.
+        """
+
     def address(self) -> str | None:
         """Where a person can watch the workers, if anywhere."""
+
+    def status(self) -> str | None:
+        """What the executor waits for, in one line for a person; None while trials run."""
 
 
 class WallClock:
@@ -112,6 +132,10 @@ class Inbox:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._flag.set)
 
+    def __len__(self) -> int:
+        """How many items lie there."""
+        return len(self._items)
+
     async def take(self, timeout: float | None) -> list[Any]:
         """Everything that is there, waiting for the first item."""
         if not self._items:
@@ -131,7 +155,7 @@ class Inbox:
 
 def reported(record: Record, now: float) -> TrialReported:
     """The event of a report."""
-    return TrialReported(round(now, 6), *record)
+    return TrialReported(round(now, 6), record.trial, record.attempt, record.index, record.resource, record.values)
 
 
 def ended(end: End, now: float, clock: WallClock) -> Event | None:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import pickle
 import uuid
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from distributed import Client, Future
@@ -15,16 +17,24 @@ from dhpo import errors
 from dhpo.clusters.base import Cluster
 from dhpo.errors import ClusterError, RunFunctionError
 from dhpo.events import Cancel, Decide, Event, Start, TrialFailed, WorkerLost
+from dhpo.executors._link import Link
+from dhpo.executors._outlook import Outlook
 from dhpo.executors.base import Inbox, RunFunction, WallClock, ended, reported
 from dhpo.executors.relay import Relay
 from dhpo.proposer import Place
 from dhpo.trial import Decision, Due
+from dhpo.walltime import Horizon
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End
-from dhpo.worker.station import Station, run_task
+from dhpo.worker.station import Errand, Station, run_task
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between looks at how the cluster gets on.
+_GLANCE = 1.0
+#: A scheduler that is lost so many times with nothing heard of any trial in between is not started again.
+_RESTARTS = 5
 
 
 class DaskExecutor:
@@ -51,28 +61,36 @@ class DaskExecutor:
         self.token = uuid.uuid4().hex[:8]
         self._futures: dict[str, Future] = {}
         self._keys: dict[int, str] = {}  # trial -> the key of its running attempt
-        self._slots = 0
-        self._received = 0
-        self._acknowledged = 0
+        self._starts: dict[int, Start] = {}
+        self._held: deque[Start] = deque()  # wait for a worker that has time for them
+        self._n_bounced = 0
         self._delivered = 0
         self._asked: set[tuple[str, int]] = set()  # reports of the last batch that wait for a decision
-        self._outbox: tuple[list[Any], list[str]] = ([], [])
-        self._sender: asyncio.Task[None] | None = None
-        self._puller: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._client: Client = None  # until it is open
         self._clock: WallClock
         self._inbox: Inbox | None = None
+        self._link: Link | None = None
         self._due: dict[str, Due] = {}
+        self._outlook = Outlook()
+        self._wanted: int | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._failure: str | None = None  # why the cluster has given up
+        self._losses = 0  # of the scheduler, since anything was heard of a trial
 
     async def open(self, job: Job, function: RunFunction, time: float) -> None:
         """Connect, and put the relay on the scheduler and the run function on the workers."""
         self._reset()
         self._inbox = Inbox()
-        self._packed = packed = await asyncio.to_thread(function.packed)
+        self._job = job
+        self._packed = await asyncio.to_thread(function.packed)
+        await self._attach()
+        self._clock = WallClock(time)
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _attach(self) -> None:
         self._client = await self.cluster.open()
-        relay = Relay(self.token, self.resources, self._client.id)
-        station = Station(self.token, job, packed.package)
+        relay = Relay(self.token, self.resources, self._client.id, self._job.num_cpus)
+        station = Station(self.token, self._job, self._packed.package)
         try:
             await asyncio.gather(self._client.register_plugin(relay), self._client.register_plugin(station))
         except Exception as error:
@@ -80,13 +98,19 @@ class DaskExecutor:
                 f"dhpo could not be set up on the cluster {self._client.scheduler.address}: {error!r}. The scheduler "
                 "and the workers need the same dhpo, installed where their Python finds it."
             ) from error
-        self._clock = WallClock(time)
-        self._puller = asyncio.create_task(self._pull())
+        self._link = Link(self._client, self.token, self._packed.read, self._tidings, self._arrivals)
+
+    def _tidings(self) -> dict[str, float | None]:
+        """What the relay has to know."""
+        outlook = self._outlook
+        return {"need": outlook.need, "unit": outlook.unit, "left": outlook.left}
 
     async def close(self) -> None:
         """Cancel what runs, take dhpo's parts off the cluster again, and leave it."""
-        if self._puller is not None:
-            self._puller.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._link is not None:
+            self._link.close()
         try:
             await asyncio.wait_for(self._detach(), 10)
         except Exception as error:  # the cluster is gone already, or going
@@ -100,7 +124,8 @@ class DaskExecutor:
             await self._client.cancel(list(self._futures.values()), force=True)
             self._futures.clear()
         await self._client.unregister_worker_plugin(f"dhpo-station-{self.token}")
-        await self._call("detach")
+        if self._link is not None:
+            await self._link.call("detach")
         await self._client.unregister_scheduler_plugin(f"dhpo-relay-{self.token}")
 
     def now(self) -> float:
@@ -108,33 +133,71 @@ class DaskExecutor:
         return self._clock.now()
 
     def free(self) -> int:
-        """Slots, and what is given ahead, less what is out."""
-        return max(0, self._slots + (self.ahead if self._slots else 0) - len(self._keys))
+        """Slots, and what is given ahead, less what is out and what has waited longer; 0 where time is too short."""
+        return max(0, self._room() - len(self._held)) if self._outlook.fits() else 0
+
+    def _room(self) -> int:
+        slots = 0 if self._link is None else self._link.slots
+        return slots + (self.ahead if slots else 0) - len(self._keys)
 
     def start(self, starts: Sequence[Start]) -> None:
-        """Submit one batch."""
-        keys = [self._key(s) for s in starts]
+        """Submit one batch. That for which there is no room, or no time before the driver's end, is kept back."""
+        self._held.extend(starts)
+        self._start_held()
+
+    def _start_held(self) -> None:
+        """Submit what was kept back, as far as there are room and time for it now."""
+        room = self._room()
+        if room <= 0 or not self._held:
+            return
+        ready: list[Start] = []
+        kept: deque[Start] = deque()
+        for start in self._held:
+            (ready if len(ready) < room and self._outlook.fits(start) else kept).append(start)
+        self._held = kept
+        self._submit(ready)
+
+    def _submit(self, starts: Sequence[Start]) -> None:
+        if not starts:
+            return
+        keys = [self._key(start) for start in starts]
         for start, key in zip(starts, keys, strict=True):
             self._forget(start.trial)
             self._keys[start.trial] = key
+            self._starts[start.trial] = start
+            self._outlook.begun(start)
             if due := Due(start.milestones, start.every):
                 self._due[key] = due
+        if self._link is None or self._link.is_down:
+            return  # events() tells them as lost, or raises
         futures = self._client.map(
             run_task,
             # As bytes, Dask has nothing to look into: no text of a configuration can pass for the key of a task.
-            [pickle.dumps((self.token, s._replace(config=dict(s.config)))) for s in starts],
+            [pickle.dumps(self._errand(start)) for start in starts],
             key=keys,
             pure=False,
             resources=self.resources or None,
         )
         self._futures.update(zip(keys, futures, strict=True))
 
-    def _key(self, command: Start | Decide | Cancel) -> str:
+    def _errand(self, start: Start) -> Errand:
+        plain = start._replace(config=dict(start.config))
+        durations = self._outlook.durations
+        return Errand(self.token, plain, durations.need(start), durations.unit, self._outlook.horizon)
+
+    def _key(self, start: Start) -> str:
         """The key of a trial's attempt; the relay knows the search's tasks by its beginning."""
-        return f"trial-{self.token}-{command.trial}-{command.attempt}"
+        again = f".{self._n_bounced}" if self._n_bounced else ""
+        return f"trial-{self.token}-{start.trial}-{start.attempt}{again}"
+
+    def _key_of(self, command: Decide | Cancel) -> str:
+        """The key under which the command's attempt runs, if it does."""
+        start = self._starts.get(command.trial)
+        return self._keys[command.trial] if start is not None and start.attempt == command.attempt else ""
 
     def _forget(self, trial: int) -> None:
         """Drop a trial's task; Dask releases its key."""
+        self._starts.pop(trial, None)
         key = self._keys.pop(trial, None)
         if key is not None:
             self._due.pop(key, None)
@@ -143,12 +206,15 @@ class DaskExecutor:
 
     async def events(self, timeout: float | None) -> list[Event]:
         """What the cluster has told since the last call, which this call acknowledges."""
-        self._acknowledged = self._delivered
+        self._open_link.acknowledged = self._delivered
         for key, index in self._asked:
-            self._answer(key, index, Decision.CONTINUE)
+            self._open_link.answer(key, index, Decision.CONTINUE)
         self._asked = set()
-        if self._puller is not None and self._puller.done():
-            self._puller.result()
+        if self._failure is not None:
+            raise ClusterError(self._failure)
+        if self._open_link.is_down and not self._arrivals:
+            return await self._recover()
+        self._start_held()
         items = await self._arrivals.take(timeout)
         now = self._clock.now()
         events: list[Event] = []
@@ -156,6 +222,7 @@ class DaskExecutor:
             self._delivered = max(self._delivered, number)
             if event := self._event(record, now):
                 events.append(event)
+                self._losses = 0
         return events
 
     def _event(self, record: Sequence[Any], now: float) -> Event | None:
@@ -163,28 +230,83 @@ class DaskExecutor:
         if kind == "report":
             report = Record(*payload)
             self._note_ask(report)
+            self._outlook.reported(report)
             return reported(report, now)
         key = payload[0]
-        trial, attempt = (int(part) for part in key.rsplit("-", 2)[1:])
+        trial, attempt = (int(part.partition(".")[0]) for part in key.rsplit("-", 2)[1:])
         if self._keys.get(trial) != key:
             return None
+        start = self._starts[trial]
         self._forget(trial)
+        now = round(now, 6)
         if kind == "end":
-            what, *fields = payload[1:]
-            if what == "unloadable":
-                raise getattr(errors, fields[0], RunFunctionError)(fields[1])
-            # A worker that is closing lets go of its trials.
-            return ended(End(*fields), now, self._clock) or WorkerLost(round(now, 6), trial, attempt, "")
+            return self._ended(start, payload[1], payload[2:], now)
+        self._outlook.ended(trial)
         if kind == "lost":
-            return WorkerLost(round(now, 6), trial, attempt, payload[1])
+            return WorkerLost(now, trial, attempt, payload[1])
         text, trace, worker = payload[1:]
-        return TrialFailed(round(now, 6), trial, attempt, text, trace, round(now, 6), round(now, 6), worker)
+        return TrialFailed(now, trial, attempt, text, trace, now, now, worker)
+
+    def _ended(self, start: Start, what: str, fields: Sequence[Any], now: float) -> Event | None:
+        if what == "unloadable":
+            raise getattr(errors, fields[0], RunFunctionError)(fields[1])
+        if what == "bounced":  # it has not begun: nobody needs to know
+            self._n_bounced += 1
+            self._held.append(start)
+            return None
+        end = End(*fields) if what == "end" else None
+        self._outlook.ended(start.trial, end)
+        event = None if end is None else ended(end, now, self._clock)
+        # Else it left in time for an end, or its worker, which is closing, has let go of it.
+        return event or WorkerLost(now, start.trial, start.attempt, fields[0] if what == "returned" else "")
 
     def _note_ask(self, report: Record) -> None:
         key = self._keys.get(report.trial)
         due = self._due.get(key) if key else None
         if key and due and due.at(report.resource):
             self._asked.add((key, report.index))
+
+    async def _recover(self) -> list[Event]:
+        """The scheduler is lost. Start it again, where it is dhpo's own; what ran on its workers starts anew.
+
+        Raises:
+            ClusterError: it is somebody else's, or is lost again and again.
+        """
+        try:
+            self._open_link.check()
+        except ClusterError:
+            if not getattr(self.cluster, "restartable", False):
+                raise
+            self._losses += 1
+            if self._losses > _RESTARTS:
+                raise
+        logger.warning("the Dask scheduler was lost: it is started again, and so are the trials that were running")
+        lost = list(self._starts.values())
+        await self._restart()
+        for start in lost:
+            self._outlook.ended(start.trial)
+        now = round(self._clock.now(), 6)
+        return [WorkerLost(now, start.trial, start.attempt, "") for start in lost]
+
+    async def _restart(self) -> None:
+        self._open_link.close()
+        for trial in list(self._keys):
+            self._futures.pop(self._keys[trial], None)
+            self._forget(trial)
+        self.token, self._delivered, self._wanted, wanted = uuid.uuid4().hex[:8], 0, None, self._wanted
+        with suppress(OSError, TimeoutError):
+            await self.cluster.close()
+        await self._attach()
+        if wanted is not None:
+            self.want(wanted)
+
+    async def _watch(self) -> None:
+        """Look whether the cluster has given up."""
+        failed = getattr(self.cluster, "failed", lambda: None)
+        while (message := failed()) is None:
+            await asyncio.sleep(_GLANCE)
+        self._failure = message
+        self.wake()
 
     def wake(self) -> None:
         """Let :meth:`events` return."""
@@ -196,67 +318,49 @@ class DaskExecutor:
         assert self._inbox is not None
         return self._inbox
 
+    @property
+    def _open_link(self) -> Link:
+        assert self._link is not None
+        return self._link
+
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
-        key = self._key(command)
+        if not (key := self._key_of(command)):
+            return
         if isinstance(command, Decide):
-            self._answer(key, command.index, command.decision)
+            self._open_link.answer(key, command.index, command.decision)
             self._asked.discard((key, command.index))
             return
-        self._outbox[1].append(key)
-        self._flush()
-        if self._keys.get(command.trial) == key:
-            self._forget(command.trial)
+        self._open_link.cancel(key)
+        self._outlook.ended(command.trial)
+        self._forget(command.trial)
 
-    def _answer(self, key: str, index: int, decision: Decision) -> None:
-        self._outbox[0].append((key, index, decision.value))
-        self._flush()
+    def want(self, trials: int) -> None:
+        """Tell the cluster how many trials could run now, when that has changed."""
+        if trials != self._wanted:
+            self._wanted = trials
+            if (want := getattr(self.cluster, "want", None)) is not None:
+                want(trials)
 
-    def _flush(self) -> None:
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send())
+    def end_by(self, horizon: Horizon) -> None:
+        """Have the trials leave in time for the driver's end, and start none that does not fit before it."""
+        self._outlook.horizon = horizon
+        if not self._outlook.left and self._link is not None:
+            self._link.recall()
+        self.wake()
 
-    async def _send(self) -> None:
-        while any(self._outbox):
-            (decisions, cancelled), self._outbox = self._outbox, ([], [])
-            await self._call("obey", decisions=decisions, cancelled=cancelled)
-
-    def _call(self, operation: str, **message: Any) -> Any:
-        return getattr(self._client.scheduler, f"dhpo_{operation}_{self.token}")(**message)
-
-    async def _pull(self) -> None:
-        try:
-            while True:
-                answer = await self._call("exchange", after=self._received, acknowledged=self._acknowledged)
-                if answer is None:
-                    raise ClusterError("the scheduler no longer knows this search: was its plugin removed?")
-                if answer["slots"] != self._slots:
-                    self._slots = answer["slots"]
-                    self._arrivals.wake()
-                for number, record in answer["records"]:
-                    self._received = number
-                    if record[0] == "fetch":
-                        self._spawn(self._serve(*record[1:]))
-                    else:
-                        self._arrivals.put((number, record))
-        except OSError as error:
-            raise ClusterError(
-                f"the connection to the Dask scheduler was lost ({error}). Finished trials are safe in the journal: "
-                "run the same search again to go on."
-            ) from error
-        finally:
-            self.wake()
-
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, number: int, offset: int, length: int) -> None:
-        data = await asyncio.to_thread(self._packed.read, offset, length)
-        await self._call("chunk", number=number, data=data)
+    def drained(self) -> bool:
+        """Whether the driver's end leaves nothing to wait for."""
+        return self._outlook.drained(len(self._keys))
 
     def address(self) -> str | None:
         """The Dask dashboard."""
         link = self._client.dashboard_link
         return str(link) if link else None
+
+    def status(self) -> str | None:
+        """What the cluster waits for, while no worker is there."""
+        if self._link is None or self._link.slots or self._keys:
+            return None
+        state = getattr(self.cluster, "state", None)
+        return (state() if state is not None else None) or "waiting for workers"

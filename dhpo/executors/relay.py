@@ -8,10 +8,12 @@ forgotten here. Reports that wait for a decision are handed on at once, the othe
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
+
+from dhpo.executors._departures import Departures
 
 #: Seconds for which reports that need no decision may be gathered.
 INTERVAL = 0.1
@@ -25,13 +27,19 @@ _GLANCE = 0.5
 class _Run:
     """One task of the search, from its first processing to the hand-over of its end."""
 
-    __slots__ = ("end", "in_memory", "run_id", "worker")
+    __slots__ = ("began", "end", "has_reported", "in_memory", "run_id", "worker")
 
-    def __init__(self, run_id: int, worker: str) -> None:
+    def __init__(self, run_id: int, worker: str, began: float = 0.0) -> None:
         self.run_id = run_id
         self.worker = worker
+        self.began = began
         self.end: list[Any] | None = None
         self.in_memory = False
+        self.has_reported = False
+
+    def move(self, run_id: int, worker: str, now: float) -> None:
+        """It begins on another worker."""
+        self.run_id, self.worker, self.began = run_id, worker, now
 
 
 class Relay(SchedulerPlugin):  # type: ignore[misc]
@@ -41,10 +49,12 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         token: names the search's session; part of every key and of every operation's name.
         resources: what one trial takes of a worker's Dask resources, such as ``{"GPU": 1}``.
         client: the identity of the driver's client: when it goes without a word, so does all that was its own here.
+        num_cpus: how many of a worker's threads one trial takes.
     """
 
-    def __init__(self, token: str, resources: dict[str, float], client: str) -> None:
+    def __init__(self, token: str, resources: dict[str, float], client: str, num_cpus: float = 1) -> None:
         self.token = token
+        self.num_cpus = max(1, num_cpus)
         self.client = client
         self.name = f"dhpo-relay-{token}"
         self.prefix = f"trial-{token}-"
@@ -62,11 +72,15 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         self.changed = asyncio.Event()
         self.urgent = True  # the first answer tells the driver how many slots there are
         self.chunks: dict[int, asyncio.Future[bytes]] = {}
+        self.departures = Departures(scheduler, self.token)
         for name, handler in self._operations().items():
             scheduler.handlers[name] = handler
 
     def _operations(self) -> dict[str, Any]:
-        operations = (self.report, self.ask, self.exchange, self.obey, self.fetch, self.chunk, self.detach)
+        operations = (
+            self.report, self.ask, self.exchange, self.obey, self.fetch, self.chunk, self.detach,
+            self.join, self.leave, self.recall,
+        )  # fmt: skip
         return {f"dhpo_{operation.__name__}_{self.token}": operation for operation in operations}
 
     async def close(self) -> None:
@@ -116,17 +130,33 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     def _take(self, worker: str, items: list[Any]) -> list[str]:
         stale = []
         for kind, key, run_id, *payload in items:
-            run = self.runs.get(key)
-            if run is None or run.run_id != run_id or run.worker != worker or key in self.void:
+            run = self._run_of(key, run_id, worker)
+            if run is None:
                 stale.append(key)
             elif kind == "report":
+                run.has_reported = True
                 self._record(["report", *payload])
             else:
+                if payload[0] == "bounced":  # it would not have fitted there
+                    self.departures.drain(worker)
                 run.end = payload
                 self._hand_over(key, run)
         if items:
             self.changed.set()
         return stale
+
+    def _run_of(self, key: str, run_id: int, worker: str) -> _Run | None:
+        """The run that a worker's record belongs to, if it counts."""
+        run = self.runs.get(key)
+        if run is None or key in self.void:
+            return None
+        if (run.run_id, run.worker) != (run_id, worker):
+            # Work stealing gives a task that has not begun to another worker, and tells no plugin.
+            ts = self.scheduler.tasks.get(key)
+            if ts is None or ts.run_id != run_id or ts.processing_on is None or ts.processing_on.address != worker:
+                return None
+            run.move(run_id, worker, self.departures.now())
+        return run
 
     async def fetch(self, offset: int, length: int) -> bytes:
         """Get a piece of the search's data from the driver, for a node that shares no file system with it."""
@@ -138,21 +168,44 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         self._hurry()
         return await future
 
+    async def join(self, worker: str, left: float, life: float) -> bool:
+        """Learn how many seconds a worker has left, of how many in all."""
+        self.departures.joined(worker, left, life)
+        self._hurry()
+        return True
+
+    async def leave(self, worker: str) -> bool:
+        """Learn that a worker was told to end: it gets no more trials, and what it loses is not held against them."""
+        self.departures.told_to_end(worker)
+        self._hurry()
+        return True
+
     # From the driver.
 
-    async def exchange(self, after: int, acknowledged: int) -> dict[str, Any]:
-        """Hand over the records with numbers above ``after``; forget those that are acknowledged."""
+    async def exchange(
+        self, after: int, acknowledged: int, need: float = 0.0, unit: float = 0.0, left: float | None = None
+    ) -> dict[str, Any]:
+        """Hand over the records with numbers above ``after``; forget those that are acknowledged.
+
+        Args:
+            after: the last number that the driver has.
+            acknowledged: the last number that is in its journal.
+            need: seconds that a new trial takes until its next rung.
+            unit: seconds that a unit of resource takes.
+            left: seconds until the driver has to have ended; None where it need not.
+        """
+        self.departures.expect(need, unit, left)
         while self.records and self.records[0][0] <= acknowledged:
             self.records.popleft()
         loop = asyncio.get_running_loop()
         end = loop.time() + _POLL
-        while not self.urgent and self._slots() == self.slots and (left := end - loop.time()) > 0:
+        while not self.urgent and self._slots() == self.slots and (rest := end - loop.time()) > 0:
             self.changed.clear()
-            if self.sequence > after and (wait := INTERVAL) < left:
-                left = wait  # there is something, but nothing that cannot wait a little for more
-                end = min(end, loop.time() + left)
+            if self.sequence > after and (wait := INTERVAL) < rest:
+                rest = wait  # there is something, but nothing that cannot wait a little for more
+                end = min(end, loop.time() + rest)
             try:
-                await asyncio.wait_for(self.changed.wait(), min(left, _GLANCE))
+                await asyncio.wait_for(self.changed.wait(), min(rest, _GLANCE))
             except TimeoutError:
                 continue
         self.urgent = False
@@ -171,6 +224,11 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         for key in cancelled:
             self._void(key)
 
+    async def recall(self) -> None:
+        """Have all trials leave at their next reports: the driver ends."""
+        workers = list({run.worker for run in self.runs.values()})
+        await self.scheduler.broadcast(msg={"op": f"dhpo_recall_{self.token}"}, workers=workers, on_error="ignore")
+
     async def chunk(self, number: int, data: bytes) -> None:
         """Pass a piece of the data on to the worker that asked for it."""
         future = self.chunks.pop(number, None)
@@ -188,9 +246,12 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             # The first death of its worker ends this task, so that the driver, not Dask, starts the trial again: from
             # its checkpoint, under a new key, and without a second copy of it running somewhere.
             ts.suspicious = max(ts.suspicious, self.scheduler.allowed_failures)
-            self.runs[key] = _Run(ts.run_id, ts.processing_on.address)
+            self.runs[key] = _Run(ts.run_id, ts.processing_on.address, self.departures.now())
         elif (run := self.runs.get(key)) is not None:
             if finish == "memory":
+                ts, worker = self.scheduler.tasks[key], kwargs.get("worker", run.worker)
+                if (run.run_id, run.worker) != (ts.run_id, worker):
+                    run.move(ts.run_id, worker, run.began)
                 run.in_memory = True
                 self._hand_over(key, run)
             elif finish == "erred" and kwargs.get("exception_text"):
@@ -198,7 +259,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
                     key, ["error", key, kwargs["exception_text"], kwargs.get("traceback_text") or "", run.worker]
                 )
             elif finish == "erred":
-                self._finish(key, ["lost", key, run.worker])
+                self._finish(key, ["lost", key, "" if self.departures.excuses(run) else run.worker])
             elif start in ("processing", "memory"):  # the worker left as it was told to
                 self._finish(key, ["lost", key, ""])
         if finish == "forgotten":
@@ -210,6 +271,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Fewer slots are, too."""
+        self.departures.left(worker)
         self._hurry()
 
     def _hand_over(self, key: str, run: _Run) -> None:
@@ -244,10 +306,18 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         return max(INTERVAL, 0.002 * len(self.scheduler.workers))
 
     def _slots(self) -> int:
+        """How many trials can run at once, where there is time for one."""
         total = 0
-        for ws in self.scheduler.running:
-            slots = ws.nthreads
-            for name, amount in self.resources.items():
-                slots = min(slots, int(ws.resources.get(name, 0) // amount))
-            total += slots
+        for ws in list(self.scheduler.running):
+            if not self.departures.is_drained(ws.address):
+                total += self._slots_of(ws)
+        if drained := self.departures.drained():  # what still runs there has its slot until it ends
+            busy = Counter(run.worker for run in self.runs.values())
+            total += sum(busy[worker] for worker in drained)
         return total
+
+    def _slots_of(self, ws: Any) -> int:
+        slots = max(1, int(ws.nthreads // self.num_cpus))
+        for name, amount in self.resources.items():
+            slots = min(slots, int(ws.resources.get(name, 0) // amount))
+        return slots

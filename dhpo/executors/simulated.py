@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from time import time as unix_time
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFaile
 from dhpo.executors.base import RunFunction, reported
 from dhpo.proposer import Place
 from dhpo.trial import Decision, Due
+from dhpo.walltime import Horizon
 from dhpo.worker.job import Job
 from dhpo.worker.reporter import Record
 from dhpo.worker.runner import End, EndKind, run_trial
@@ -26,6 +28,9 @@ Seconds = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
 
 class _Recorder:
     """A channel that only takes down what a trial reports."""
+
+    horizon: Horizon | None = None  # the virtual clock has no end
+    unit = 0.0
 
     def __init__(self) -> None:
         self.records: list[Record] = []
@@ -94,11 +99,13 @@ class Simulated:
         self.spread = spread
         self.seed = seed
         self.busy_seconds = 0.0
+        self._horizon: Horizon | None = None
 
     async def open(self, job: Job, function: RunFunction, time: float) -> None:
         """Let the workers queue up."""
         self._job = job
         self._function, self._data = function.here()
+        self._horizon = None
         self._rng = np.random.default_rng(self.seed)
         self._now = time
         self._heap: list[tuple[float, int, str, int]] = []
@@ -268,6 +275,21 @@ class Simulated:
         elif running.waiting == command.index:
             self._decide(running, command.decision)
 
+    def want(self, trials: int) -> None:
+        """The workers are given."""
+
+    def end_by(self, horizon: Horizon) -> None:
+        """Take note of the driver's end. The virtual clock knows nothing of it."""
+        self._horizon = horizon
+
+    def drained(self) -> bool:
+        """Whether that end is there: what runs here need not be waited for."""
+        return self._horizon is not None and not self._horizon.left(unix_time())
+
     def address(self) -> str | None:
         """There is nothing to watch."""
+        return None
+
+    def status(self) -> str | None:
+        """There is nothing to wait for."""
         return None

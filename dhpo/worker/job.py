@@ -13,6 +13,9 @@ from dhpo.objectives import Objectives
 _ROLES = {"report": "report", "reporter": "report", "data": "data"}
 _BY_POSITION = ("config", "report", "data")
 
+#: Where the run function is called: in a thread of the worker, or in a process of its own.
+ISOLATIONS = ("thread", "process")
+
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
@@ -101,7 +104,11 @@ class Job:
         time_attr: the reported metric that is the resource; None counts the reports.
         checkpoint_root: the folder (shared with later workers) that holds each trial's checkpoint folder; None for a
             temporary one per trial.
-        trial_timeout: seconds after which a trial that reports is ended as timed out.
+        trial_timeout: seconds after which a trial is ended as timed out: at a report, or, in a process of its own, at
+            once.
+        isolation: where the run function is called: in a "thread" of the worker, or in a "process" of its own.
+        num_cpus: processors that one trial keeps busy.
+        num_gpus: GPUs that one trial takes.
     """
 
     search_id: str
@@ -110,3 +117,6 @@ class Job:
     time_attr: str | None = None
     checkpoint_root: str | None = None
     trial_timeout: float | None = None
+    isolation: str = "thread"
+    num_cpus: float = 1
+    num_gpus: float = 0

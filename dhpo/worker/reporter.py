@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from dhpo.errors import AbandonedTrial, ReportError, StopTrial
 from dhpo.events import Start
 from dhpo.trial import Configuration, Decision, Due
+from dhpo.walltime import Horizon, Stint
 from dhpo.worker.job import Job
 from dhpo.worker.values import check_objectives, plain, text
 
@@ -24,10 +25,20 @@ class Record(NamedTuple):
     index: int  # type: ignore[assignment]
     resource: float
     values: dict[str, Any]
+    seconds: float = 0.0  # since the report before, or since the run began
+    units: float = 0.0  # of resource, in that time
 
 
 class Channel(Protocol):
     """How a trial's records reach the driver."""
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """When this run of the trial has to have ended, if that is known. It may come nearer while the trial runs."""
+
+    @property
+    def unit(self) -> float:
+        """Seconds that a unit of resource takes in this search; 0 where nothing was measured yet."""
 
     def send(self, record: Record) -> None:
         """Pass a report on, at leisure. Raises AbandonedTrial where this run of the trial no longer counts."""
@@ -51,6 +62,15 @@ class Reporter:
     ``resume_from`` is the resource that earlier attempts of this trial have reached, 0 in the first one. A run function
     that finds its checkpoint goes on from there; any other begins anew, and what it reports up to the rung at which it
     was paused is left out.
+
+    Where the end of the worker's job is known, ``time_left`` and ``should_checkpoint`` tell of it. A run function need
+    not ask: when what comes next is not expected to fit into the rest, ``report`` raises, and the trial goes on
+    elsewhere. One that saves its checkpoints rarely saves one whenever ``should_checkpoint`` is true, *before* it
+    reports::
+
+        if report.should_checkpoint:
+            save(report.checkpoint_dir / "model", epoch)
+        report(epoch=epoch, accuracy=accuracy)
     """
 
     def __init__(self, job: Job, start: Start, channel: Channel, config: Configuration) -> None:
@@ -69,7 +89,9 @@ class Reporter:
         self._due = Due(start.milestones, start.every)
         self._skip_to = start.skip_to
         self._max_t = start.max_t
-        self._began = time.monotonic()
+        self._began = self._last = time.monotonic()
+        self._stint = Stint(start, channel.unit)
+        self._answered: bool | None = None  # what should_checkpoint said last
         self._checkpoint_dir: Path | None = None
 
     @property
@@ -87,6 +109,28 @@ class Reporter:
     def temporary_dir(self) -> Path | None:
         """The checkpoint folder, if it was made and is not kept beyond this run of the trial."""
         return self._checkpoint_dir if self._job.checkpoint_root is None else None
+
+    @property
+    def ends_at(self) -> float | None:
+        """The unix time (seconds) at which this run of the trial has to have ended; None where nothing is known."""
+        return None if (horizon := self._channel.horizon) is None else horizon.ends_at
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the end of the worker's job, or of the driver's where that is earlier; None where unlimited."""
+        return None if (end := self.ends_at) is None else max(0.0, end - time.time())
+
+    @property
+    def should_checkpoint(self) -> bool:
+        """Whether to save a checkpoint now, since the trial may have to leave its worker at the next report.
+
+        True when the end is nearer than a unit of resource and a margin take, or when the next report is at a rung and
+        the way from there to the next rung does not fit into the rest.
+        """
+        horizon = self._channel.horizon
+        since = time.monotonic() - self._last
+        self._answered = horizon is not None and self._stint.ends_soon(horizon.left(time.time()), horizon.life, since)
+        return self._answered
 
     def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Report values.
@@ -126,7 +170,9 @@ class Reporter:
                 f"report() has {time_attr}={resource!r} after {self.resource!r}: "
                 "the resource must grow from report to report"
             )
-        return Record(self.trial, self.attempt, index, resource, flat)
+        seconds = time.monotonic() - self._last
+        units = self._stint.reported(resource, seconds, first=not self.resource)
+        return Record(self.trial, self.attempt, index, resource, flat, seconds, units)
 
     def _pass_on(self, record: Record) -> None:
         self.resource = record.resource
@@ -138,7 +184,7 @@ class Reporter:
             if self._max_t is not None and record.resource >= self._max_t:
                 self._channel.send(record)
                 raise StopTrial  # complete: nothing is left to decide
-            if self._due.at(record.resource):
+            if at_rung := self._due.at(record.resource):
                 decision = self._channel.ask(record)
                 self.stopped, self.paused = decision is Decision.STOP, decision is Decision.PAUSE
                 if self.stopped or self.paused:
@@ -146,14 +192,28 @@ class Reporter:
             else:
                 self._channel.send(record)
             self._check_time()
+            self._check_end(at_rung)
         except StopTrial as stop:
             self.ending = type(stop)
             raise
+        finally:
+            self._last = time.monotonic()  # what a decision takes is no training
 
     def _check_time(self) -> None:
         limit = self._job.trial_timeout
         if limit is not None and time.monotonic() - self._began > limit:
             raise TrialTimeout
+
+    def _check_end(self, at_rung: bool) -> None:
+        """Have the trial leave, where what comes next does not fit.
+
+        One that was told last that there was time, and relies on that, has no checkpoint: it gets another step.
+        """
+        horizon = self._channel.horizon
+        if horizon is None or self._answered is False:
+            return
+        if not self._stint.goes_on(horizon.left(time.time()), horizon.life, at_rung=at_rung):
+            raise AbandonedTrial
 
     def __repr__(self) -> str:
         return f"<report of trial {self.trial}, attempt {self.attempt}, at resource {self.resource:g}>"

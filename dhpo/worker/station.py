@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+import time
 from concurrent.futures import CancelledError
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from distributed import Status, Worker, WorkerPlugin, get_worker
 from distributed.worker import thread_state
@@ -14,15 +16,36 @@ from distributed.worker import thread_state
 from dhpo.errors import AbandonedTrial, DhpoError
 from dhpo.events import Start
 from dhpo.trial import Decision
+from dhpo.walltime import Horizon, fits
+from dhpo.worker._farewell import end_within, hear_sigterm
+from dhpo.worker.isolation import Processes
 from dhpo.worker.job import Job
 from dhpo.worker.mount import Mounted, mount
 from dhpo.worker.package import Package
 from dhpo.worker.reporter import Record
-from dhpo.worker.runner import run_trial
+from dhpo.worker.resources import Pins
+from dhpo.worker.runner import End, EndKind, run_trial
+from dhpo.worker.walltime import own_horizon
 
 #: Seconds after which a report that waits for a decision goes on without one: a broken link never stops a trial.
 _PATIENCE = 120.0
 _RETRY = 1.0
+#: A worker in another state is closing.
+_AT_WORK = (Status.running, Status.paused)
+#: Seconds that trials get then to come to their next report. Dask waits for 30.
+_CLOSING = 25.0
+#: Seconds that a word to the scheduler may take when the worker ends.
+_FAREWELL = 2.0
+
+
+class Errand(NamedTuple):
+    """What a task gets: a trial, and what the driver knows of the time that it takes."""
+
+    token: str
+    start: Start
+    need: float = 0.0  # seconds until its next rung, or its end
+    unit: float = 0.0  # seconds per unit of resource
+    horizon: Horizon | None = None  # the driver's end
 
 
 class Station(WorkerPlugin):  # type: ignore[misc]
@@ -46,12 +69,70 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         self._tasks: set[asyncio.Task[None]] = set()
         self._mount_lock = threading.Lock()
         self._mounted: Mounted | None = None
+        self._processes: Processes | None = None
+        self._pins: Pins | None = None
+        self.running: set[str] = set()  # the keys of trials that run here
+        self.recalled: Horizon | None = None  # when its trials were told to leave
+        self.horizon = own_horizon(worker.lifetime)
+        if self.horizon is not None:
+            self._spawn(self._announce(self.horizon))
+        worker.handlers[f"dhpo_recall_{self.token}"] = self.recall
+        self._stop_hearing = hear_sigterm(self.leave)
 
-    def teardown(self, worker: Worker) -> None:
+    async def teardown(self, worker: Worker) -> None:
         """Called when the search, or the worker, ends."""
+        self._stop_hearing()
+        worker.handlers.pop(f"dhpo_recall_{self.token}", None)
+        if worker.status != Status.running:
+            await self._say_goodbye()
+        if worker.status not in _AT_WORK and self.running:  # a trial that does not report must not keep its job
+            end_within(_CLOSING)
         self.stale.add("*")
         if self._mounted is not None:
             self._mounted.close()
+        if self._processes is not None:
+            patience = 0.0 if worker.status in _AT_WORK else _CLOSING
+            await asyncio.to_thread(self._processes.close, patience)
+        if self._pins is not None:
+            self._pins.close()
+
+    # The end of the worker's job.
+
+    async def _announce(self, horizon: Horizon) -> None:
+        """Tell the relay, which may come a little later than this, how long this worker lives."""
+        while "*" not in self.stale:
+            with suppress(Exception):
+                message = {"worker": self.worker.address, "left": horizon.left(time.time()), "life": horizon.life}
+                if await self._call("join", **message):
+                    return
+            await asyncio.sleep(_RETRY)
+
+    async def recall(self, **_: Any) -> str:
+        """Have the trials leave at their next reports."""
+        self.recalled = Horizon(time.time())
+        return "OK"
+
+    async def leave(self) -> None:
+        """The worker was told to end: have its trials leave; return when they have, and have told what they have to."""
+        await self.recall()
+        await self._say_goodbye()
+        while self.running or self._buffer:
+            await asyncio.sleep(0.02)
+
+    async def _say_goodbye(self) -> None:
+        """Tell the relay that what is lost with this worker is no death that a trial has caused."""
+        with suppress(Exception):
+            await asyncio.wait_for(self._call("leave", worker=self.worker.address), _FAREWELL)
+
+    def horizon_of(self, errand: Errand) -> Horizon | None:
+        """The first of the ends that are known: this worker's, the driver's, that by recall."""
+        ends = [end for end in (self.recalled, self.horizon, errand.horizon) if end is not None]
+        return min(ends, default=None)
+
+    def has_time_for(self, errand: Errand) -> bool:
+        """Whether to begin a trial in what is left."""
+        horizon = self.horizon_of(errand)
+        return horizon is None or fits(errand.need, errand.unit, horizon.left(time.time()), horizon.life)
 
     # In the trials' threads.
 
@@ -61,6 +142,35 @@ class Station(WorkerPlugin):  # type: ignore[misc]
             if self._mounted is None:
                 self._mounted = mount(self.package, self._fetch)
             return self._mounted
+
+    def processes(self) -> Processes:
+        """The processes for trials that are not to run in this one, which then never loads the run function."""
+        pins = self._pinned()
+        with self._mount_lock:
+            if self._processes is None:
+                self._processes = Processes(self.job, self.package, self._fetch, pins.slots())
+            return self._processes
+
+    def _pinned(self) -> Pins:
+        """What this worker's trials may use of its machine: settled at the first one, before anything is loaded."""
+        with self._mount_lock:
+            if self._pins is None:
+                state = self.worker.state
+                slots = int(state.nthreads // max(1, self.job.num_cpus))
+                if self.job.num_gpus:
+                    slots = min(slots, int(state.total_resources.get("GPU", 0) // self.job.num_gpus))
+                self._pins = Pins(self.job, max(1, slots), self.worker.scheduler.address)
+                if self.job.isolation == "thread":
+                    self._pins.apply()
+            return self._pins
+
+    def run(self, start: Start, channel: TaskChannel) -> End:
+        """Run a trial, where the search wants it to run."""
+        if self.job.isolation == "process":
+            return self.processes().run(start, channel, self.worker.address)
+        pins, mounted = self._pinned(), self.mounted()
+        pins.limit_threads()
+        return run_trial(mounted.function, mounted.data, self.job, start, channel, self.worker.address)
 
     def _fetch(self, offset: int, length: int) -> bytes:
         data: bytes = self._sync(self._call("fetch", offset=offset, length=length), None)
@@ -96,7 +206,10 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         asyncio.get_running_loop().call_later(delay, self._begin_flush)
 
     def _begin_flush(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._flush())
+        self._spawn(self._flush())
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -142,11 +255,19 @@ class Station(WorkerPlugin):  # type: ignore[misc]
 class TaskChannel:
     """The channel of one task: it knows its key, and whether the task still counts."""
 
-    def __init__(self, station: Station, key: str) -> None:
+    def __init__(self, station: Station, key: str, errand: Errand) -> None:
         self._station = station
         self._key = key
+        self._errand = errand
+        self.unit = errand.unit
+        self.reached: float = 0  # the resource of the last report
         self._task = station.worker.state.tasks[key]
         self._run_id = self._task.run_id
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """When the trial has to have ended."""
+        return self._station.horizon_of(self._errand)
 
     def _check(self) -> None:
         station = self._station
@@ -154,9 +275,17 @@ class TaskChannel:
             self._key in station.stale
             or "*" in station.stale
             or self._task.state in ("cancelled", "resumed")
-            or station.worker.status not in (Status.running, Status.paused)
+            or station.worker.status not in _AT_WORK
         ):
             raise AbandonedTrial
+
+    def grace(self) -> float | None:
+        """None while the task counts; else how many seconds a process of its own may take to end by itself."""
+        try:
+            self._check()
+        except AbandonedTrial:
+            return 0.0 if self._station.worker.status in _AT_WORK else _CLOSING
+        return None
 
     def item(self, kind: str, payload: tuple[Any, ...]) -> list[Any]:
         """A record as it travels."""
@@ -165,11 +294,13 @@ class TaskChannel:
     def send(self, record: Record) -> None:
         """Pass a report on at leisure."""
         self._check()
+        self.reached = record.resource
         self._station.put(self.item("report", record))
 
     def ask(self, record: Record) -> Decision:
         """Pass a report on and wait for the decision."""
         self._check()
+        self.reached = record.resource
         answer = self._station.ask(self.item("report", record), self._key, record.index)
         if answer == "STALE":
             raise AbandonedTrial
@@ -178,15 +309,36 @@ class TaskChannel:
 
 def run_task(payload: bytes) -> None:
     """The task that Dask runs: one trial. Its end travels as a record, so that nothing is lost with the worker."""
-    start: Start
-    token, start = pickle.loads(payload)
+    errand: Errand = pickle.loads(payload)
     worker = get_worker()
-    station: Station = worker.plugins[f"dhpo-station-{token}"]
-    channel = TaskChannel(station, thread_state.key)
+    station: Station = worker.plugins[f"dhpo-station-{errand.token}"]
+    key = thread_state.key
+    channel = TaskChannel(station, key, errand)
+    station.running.add(key)
     try:
-        mounted = station.mounted()
+        item = _run(station, errand, channel) if station.has_time_for(errand) else ("bounced",)
+        station.put(channel.item("end", item), urgent=True)
+    finally:
+        station.running.discard(key)
+
+
+def _run(station: Station, errand: Errand, channel: TaskChannel) -> tuple[Any, ...]:
+    """Run a trial; return what is to be told of its end."""
+    start, address = errand.start, station.worker.address
+    try:
+        end = station.run(start, channel)
     except DhpoError as error:
-        station.put(channel.item("end", ("unloadable", type(error).__name__, str(error))), urgent=True)
-        return
-    end = run_trial(mounted.function, mounted.data, station.job, start, channel, worker.address)
-    station.put(channel.item("end", ("end", *end)), urgent=True)
+        return ("unloadable", type(error).__name__, str(error))
+    if end.kind == EndKind.ABANDONED:
+        return ("returned", address if _is_too_long(end, start, channel) else "")
+    return ("end", *end)
+
+
+def _is_too_long(end: End, start: Start, channel: TaskChannel) -> bool:
+    """Whether a trial that had to leave had the better part of the worker's life, and got no further in it.
+
+    One that does so again and again would never come to an end.
+    """
+    horizon = channel.horizon
+    took = end.ended - end.started
+    return horizon is not None and took > horizon.life / 2 and channel.reached <= start.resume_from

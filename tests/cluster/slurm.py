@@ -68,7 +68,7 @@ def require(*programs: str) -> None:
     missing = [name for name in programs if _which(name) is None]
     if not missing:
         return
-    reason = f"{', '.join(missing)} not installed: apt-get install slurm-wlm munge shellcheck"
+    reason = f"{', '.join(missing)} not installed: apt-get install slurm-wlm slurm-wlm-torque munge shellcheck"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

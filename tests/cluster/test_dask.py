@@ -22,7 +22,7 @@ from distributed import Client, LocalCluster, Scheduler, SchedulerPlugin, Worker
 from dhpo import HpProblem, Hyperband, Search
 from dhpo.clusters.local import Local
 from dhpo.errors import AbandonedTrial, ClusterError, RunFunctionError
-from dhpo.events import WorkerLost
+from dhpo.events import Start, WorkerLost
 from dhpo.executors.base import WallClock
 from dhpo.executors.dask import DaskExecutor
 from dhpo.executors.relay import Relay
@@ -31,8 +31,7 @@ from dhpo.trial import Decision
 from dhpo.worker.job import CallForm, Job
 from dhpo.worker.package import pack
 from dhpo.worker.reporter import Record
-from dhpo.worker.runner import End
-from dhpo.worker.station import Station, TaskChannel
+from dhpo.worker.station import Errand, Station, TaskChannel
 
 
 def make(problem: Any, function: Any, cluster: Any, **kwargs: Any) -> Search:
@@ -552,11 +551,10 @@ def test_new_slots_are_told_although_no_hook_of_the_scheduler_says_so() -> None:
 def test_what_a_closing_worker_lets_go_of_is_started_again() -> None:
     executor = DaskExecutor(Local(1))
     executor._clock = WallClock(0.0)
-    executor._keys[4] = key = f"trial-{executor.token}-4-2"
-    end = End(4, 2, "abandoned", None, {}, False, "", "", 0.0, 1.0, "tcp://w:1", 3)
-    event = executor._event(["end", key, "end", *end], 5.0)
-    assert event == WorkerLost(5.0, 4, 2, "")
-    assert executor._event(["end", key, "end", *end], 6.0) is None  # told twice
+    executor._starts[4] = start = Start(4, 2, {}, (), None)
+    executor._keys[4] = key = executor._key(start)
+    assert executor._event(["end", key, "returned", ""], 5.0) == WorkerLost(5.0, 4, 2, "")
+    assert executor._event(["end", key, "returned", ""], 6.0) is None  # told twice
 
 
 def test_a_cancelled_key_is_void() -> None:
@@ -587,6 +585,8 @@ class _Link:
         self.status = Status.running
         self.address = "tcp://w:1"
         self.scheduler = self
+        self.lifetime = None
+        self.handlers: dict[str, Any] = {}
 
     def __getattr__(self, operation: str) -> Any:
         async def call(**message: Any) -> Any:
@@ -696,12 +696,13 @@ def test_a_task_channel_ends_with_its_task() -> None:
     link.__dict__["state"] = type("State", (), {"tasks": {"k": Task()}})()
     station = Station("t", None, None)  # type: ignore[arg-type]
     station.worker, station.stale = link, set()  # type: ignore[assignment]
+    station.recalled = station.horizon = None
     put: list[Any] = []
     station.put = lambda item, **kwargs: put.append(item)  # type: ignore[method-assign]
-    channel = TaskChannel(station, "k")
+    channel = TaskChannel(station, "k", Errand("t", Start(0, 1, {}, (), None)))
     record = Record(0, 1, 1, 1.0, {"objective": 1.0})
     channel.send(record)
-    assert put == [["report", "k", 3, 0, 1, 1, 1.0, {"objective": 1.0}]]
+    assert put == [["report", "k", 3, *record]]
     station.ask = lambda item, key, index: "STOP"  # type: ignore[method-assign]
     assert channel.ask(record) is Decision.STOP
     station.ask = lambda item, key, index: "STALE"  # type: ignore[method-assign]

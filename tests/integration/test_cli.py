@@ -235,7 +235,7 @@ def test_a_search_is_watched_stopped_and_resumed(shell: Shell, name: str, number
     os.killpg(driver.pid, number)  # as a terminal or a batch system does it: to all processes of the group
     _, errors = driver.communicate(timeout=DEADLINE)
     assert driver.returncode == 0, errors
-    assert "dhpo: 3 of 8 trials done; run the same command again to go on" in errors
+    assert "dhpo: 3 of 8 trials done; resubmit, or run the same command again, to go on" in errors
     assert "Traceback" not in errors
     status = shell.json("status", directory, "--json")
     assert (status["state"], status["finished"], status["eta_s"]) == ("interrupted", False, None)
@@ -266,7 +266,7 @@ def test_a_second_interrupt_ends_at_once(shell: Shell) -> None:
 def test_time_out_with_work_left_is_a_clean_end(shell: Shell) -> None:
     ran = shell("run", "searches.py:serial_gate", "-n", "8", "--time-out", "0.3", "--no-progress")
     assert ran.returncode == 0
-    assert "dhpo: 3 of 8 trials done; run the same command again to go on" in ran.stderr
+    assert "dhpo: 3 of 8 trials done; resubmit, or run the same command again, to go on" in ran.stderr
     status = shell.json("status", "kept/serial_gate", "--json")
     assert (status["state"], status["finished"], status["reason"]) == ("interrupted", False, "time_out reached")
 

@@ -312,7 +312,7 @@ def test_generative_model_returns_score_and_model(tmp_path):
         assert math.isnan(score)
         assert len(model.rows) >= 10
         first = search.search(6)
-        assert first["p:x0"].abs().median() < 4
+        assert first["p:x0"][:3].abs().max() < 4  # those that the source proposes; the next one is a plain one
     with pytest.raises(SettingError, match="too late"):
         search.fit_generative_model(source)
 

@@ -132,6 +132,38 @@ def test_command(name: str, line: str) -> None:
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), f"{name}: there is no {option}"
 
 
+SUBMISSIONS = [(name, line) for name, line in COMMANDS if line.startswith("dhpo submit ") and ".py" in line]
+SCRIPTS = [
+    (f"{block.name} {name}", name)
+    for page in sorted(PAGES)
+    for block in blocks(page, "console")
+    for name in re.findall(r"^\$ (?:sbatch|qsub) .*?([\w/]+\.sh)$", block.text, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("line", [line for _, line in SUBMISSIONS], ids=[name for name, _ in SUBMISSIONS])
+def test_submission(line: str, tmp_path: Path) -> None:
+    for word in shlex.split(line, comments=True):
+        if word.endswith(".py"):
+            (tmp_path / word).write_text("search = None\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(line, comments=True), "--dry-run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(["bash", "-n"], input=done.stdout, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(("name", "script"), SCRIPTS, ids=[name for name, _ in SCRIPTS])
+def test_script(name: str, script: str) -> None:
+    assert (ROOT / "jobscripts" / Path(script).name).exists(), f"{name}: there is no such script"
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a page, as GitHub makes anchors of them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -153,3 +185,5 @@ def test_programs_and_commands_were_found() -> None:
     readme = [block.line for block in blocks(ROOT / "README.md", "python")]
     assert len(readme) == (ROOT / "README.md").read_text(encoding="utf-8").count("```python")
     assert any(" dhpo status" in f" {line}" for _, line in COMMANDS)
+    assert SUBMISSIONS
+    assert SCRIPTS

@@ -24,10 +24,10 @@ FLOORS: dict[int, tuple[str, ...]] = {
     7: ("dhpo", "__main__", "cli", "compat", "plots"),
     6: (
         "search", "warm_start", "driver", "manual", "loop", "session", "progress", "function",
-        "results", "_frame", "_front", "_points", "_progress", "_trials", "results_csv",
+        "results", "_frame", "_front", "_points", "_progress", "_ending", "_trials", "results_csv",
     ),
     5: ("executors", "clusters", "worker", "proposer", "searcher_process", "journal", "_codec", "_lines"),
-    4: ("study", "budget", "known"),
+    4: ("study", "budget", "known", "walltime"),
     3: ("searchers", "stopping"),
     2: (
         "pareto", "scalarization", "ranks",

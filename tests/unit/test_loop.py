@@ -67,6 +67,7 @@ class Scripted:
         self.timeouts: list[float | None] = []
         self.woken = asyncio.Event()
         self.most = 0
+        self.wanted: list[int] = []
 
     def now(self) -> float:
         return self.time
@@ -97,6 +98,9 @@ class Scripted:
 
     def obey(self, command: Decide | Cancel) -> None:
         self.obeyed.append(command)
+
+    def want(self, trials: int) -> None:
+        self.wanted.append(trials)
 
 
 class Memory:
@@ -159,6 +163,12 @@ def test_num_trials_is_exact(workers: int, script: Any) -> None:
     assert out.log.events[0] == OPENED
     assert out.log.events[-1] == SearchFinished(out.executor.time, out.reason)
     assert [e for batch in out.batches for e in batch] == out.log.events  # watchers see all, in order
+
+
+def test_the_executor_is_told_how_many_trials_could_run() -> None:
+    assert Outcome(Budget(num_trials=5), workers=2).executor.wanted == [5, 3, 1]
+    assert set(Outcome(Budget(time_limit=3.0), workers=1).executor.wanted) == {loop.UNLIMITED}
+    assert Outcome(Budget(num_trials=100), workers=4, searcher=Counting(7)).executor.wanted[-1] == 3
 
 
 def test_free_workers_are_filled_with_one_batch() -> None:

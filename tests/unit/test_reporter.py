@@ -6,6 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from dhpo.errors import AbandonedTrial, ReportError, RunFunctionError, SettingEr
 from dhpo.events import Start
 from dhpo.objectives import Objectives
 from dhpo.trial import Configuration, Decision
+from dhpo.walltime import Horizon
+from dhpo.worker.isolation import Processes
 from dhpo.worker.job import CallForm, Job
+from dhpo.worker.package import pack
 from dhpo.worker.reporter import Record, Reporter
 from dhpo.worker.runner import End, run_trial
 
@@ -23,6 +27,9 @@ DATA = {"X": [1, 2]}
 
 class Channel:
     """Takes records down and answers them as told."""
+
+    horizon: Horizon | None = None
+    unit = 0.0
 
     def __init__(self, *decisions: Decision, abandon_at: int = 0) -> None:
         self.sent: list[Record] = []
@@ -39,8 +46,12 @@ class Channel:
         self.asked.append(record)
         return self._decisions.pop(0) if self._decisions else Decision.CONTINUE
 
+    def grace(self) -> float | None:
+        return None
 
-def run(
+
+def run_in(
+    isolation: str,
     function: Callable[..., Any],
     channel: Channel | None = None,
     *,
@@ -54,8 +65,25 @@ def run(
 ) -> End:
     form = CallForm.of(function, has_data=data is not None)
     start = Start(7, attempt, {"x": 2.0, "name": "adam"}, milestones, max_t, **(started or {}))
-    shared = Job("id", Objectives.parse(objectives), form, **job)
-    return run_trial(function, data, shared, start, channel or Channel(), "worker")
+    shared = Job("id", Objectives.parse(objectives), form, isolation=isolation, **job)
+    channel = channel or Channel()
+    if isolation == "thread":
+        return run_trial(function, data, shared, start, channel, "worker")
+    with pack(function, data, directory=None) as packed:
+        processes = Processes(shared, packed.package, packed.read)
+        try:
+            return processes.run(start, channel, "worker")
+        finally:
+            processes.close()
+
+
+Run = Callable[..., End]
+
+
+@pytest.fixture(params=["thread", "process"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a trial, and returns its end: in this thread, and in a process of its own."""
+    return functools.partial(run_in, request.param)
 
 
 class Callable3:
@@ -83,7 +111,7 @@ def out_of_order(config: Any, data: Any, report: Any) -> float:
     "function",
     [Callable3(), Callable3().__call__, keyword_only, by_position, out_of_order, functools.partial(by_position)],
 )
-def test_call_forms_with_data(function: Any) -> None:
+def test_call_forms_with_data(run: Run, function: Any) -> None:
     assert run(function, data=DATA).values == {"objective": 4.0}
 
 
@@ -100,14 +128,14 @@ def test_call_forms_with_data(function: Any) -> None:
         functools.partial(lambda config, scale: scale * config.x, scale=1),
     ],
 )
-def test_call_forms(function: Any) -> None:
+def test_call_forms(run: Run, function: Any) -> None:
     channel = Channel()
     end = run(function, channel)
     assert end.kind == "completed", end.error
     assert (end.values or {"objective": channel.sent[-1].values["objective"]}) == {"objective": 2.0}
 
 
-def test_default_parameters_named_report_and_data_are_filled() -> None:
+def test_default_parameters_named_report_and_data_are_filled(run: Run) -> None:
     def train(config: Any, scale: float = 2.0, report: Any = None, data: Any = None) -> float:
         report(objective=1.0)
         return scale * data["X"][1]
@@ -143,23 +171,24 @@ def counts(last: int) -> Callable[..., None]:
     return train
 
 
-def test_reports_carry_trial_attempt_index_and_resource() -> None:
+def test_reports_carry_trial_attempt_index_and_resource(run: Run) -> None:
     channel = Channel()
     end = run(counts(3), channel, time_attr="epoch", attempt=2)
-    assert [tuple(r) for r in channel.sent] == [
+    assert [tuple(r)[:5] for r in channel.sent] == [
         (7, 2, i, i, {"epoch": i, "objective": i / 10}) for i in (1, 2, 3)
     ]  # fmt: skip
+    assert [(r.units, 0 <= r.seconds < 60) for r in channel.sent] == [(1, True)] * 3
     assert (end.kind, end.values, end.index, end.attempt, end.stopped) == ("completed", None, 3, 2, False)
     assert end.started <= end.ended
 
 
-def test_without_a_time_attr_reports_are_counted() -> None:
+def test_without_a_time_attr_reports_are_counted(run: Run) -> None:
     channel = Channel()
     run(counts(3), channel)
     assert [r.resource for r in channel.sent] == [1, 2, 3]
 
 
-def test_rungs_ask_and_stop() -> None:
+def test_rungs_ask_and_stop(run: Run) -> None:
     channel = Channel(Decision.CONTINUE, Decision.STOP)
     end = run(counts(50), channel, time_attr="epoch", milestones=(1, 3, 9))
     assert [r.resource for r in channel.asked] == [1, 3]
@@ -167,14 +196,14 @@ def test_rungs_ask_and_stop() -> None:
     assert (end.kind, end.stopped, end.index) == ("completed", True, 3)
 
 
-def test_max_t_ends_the_trial() -> None:
+def test_max_t_ends_the_trial(run: Run) -> None:
     channel = Channel()
     end = run(counts(50), channel, time_attr="epoch", max_t=4)
     assert len(channel.sent) == 4
     assert (end.kind, end.stopped) == ("completed", False)
 
 
-def test_a_report_that_leaps_over_milestones_asks_once() -> None:
+def test_a_report_that_leaps_over_milestones_asks_once(run: Run) -> None:
     def train(config: Any, report: Any) -> None:
         for epoch in (4, 5, 10):
             report(epoch=epoch, objective=0.0)
@@ -184,7 +213,7 @@ def test_a_report_that_leaps_over_milestones_asks_once() -> None:
     assert [r.resource for r in channel.asked] == [4, 10]
 
 
-def test_a_pause_ends_the_run_but_not_the_trial(tmp_path: Any) -> None:
+def test_a_pause_ends_the_run_but_not_the_trial(run: Run, tmp_path: Any) -> None:
     def saves(config: Any, report: Any) -> None:
         for epoch in range(1, 50):
             try:
@@ -200,7 +229,7 @@ def test_a_pause_ends_the_run_but_not_the_trial(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("result", [5.0, "F_reason", None, "raise"])
-def test_a_pause_that_is_swallowed_is_one_all_the_same(result: Any) -> None:
+def test_a_pause_that_is_swallowed_is_one_all_the_same(run: Run, result: Any) -> None:
     def stubborn(config: Any, report: Any) -> Any:
         with suppress(StopTrial):
             report(epoch=1, objective=0.0)
@@ -212,25 +241,23 @@ def test_a_pause_that_is_swallowed_is_one_all_the_same(result: Any) -> None:
     assert (end.kind, end.values, end.error) == ("paused", None, "")
 
 
-def test_a_promoted_trial_is_told_where_it_stands_and_what_is_known_is_left_out() -> None:
-    seen = []
-
+def test_a_promoted_trial_is_told_where_it_stands_and_what_is_known_is_left_out(run: Run) -> None:
     def train(config: Any, report: Any) -> None:
-        seen.append(report.resume_from)
-        counts(50)(config, report)
+        for epoch in range(1, 51):
+            report(epoch=epoch, objective=epoch / 10, told=report.resume_from)
 
     channel = Channel(Decision.PAUSE)
     started = {"resume_from": 4.0, "skip_to": 3.0}
     end = run(train, channel, time_attr="epoch", milestones=(9,), attempt=2, started=started)
-    assert seen == [4.0]
+    assert {r.values["told"] for r in channel.sent} == {4.0}
     assert [(r.index, r.resource) for r in channel.sent] == [(i, i + 3) for i in range(1, 6)]
     assert [(r.index, r.resource) for r in channel.asked] == [(6, 9)]
     assert (end.kind, end.index) == ("paused", 6)
-    end = run(train, time_attr="epoch", attempt=2, started=started, trial_timeout=1e-9)
+    end = run_in("thread", train, time_attr="epoch", attempt=2, started=started, trial_timeout=1e-9)
     assert (end.kind, end.index) == ("timed_out", 0)
 
 
-def test_a_decision_may_be_due_at_every_report() -> None:
+def test_a_decision_may_be_due_at_every_report(run: Run) -> None:
     channel = Channel(*[Decision.CONTINUE] * 3, Decision.STOP)
     end = run(counts(50), channel, time_attr="epoch", milestones=(1,), started={"every": 4.0})
     assert [r.resource for r in channel.asked] == [1, 4, 5, 6]
@@ -238,25 +265,24 @@ def test_a_decision_may_be_due_at_every_report() -> None:
     assert end.stopped
 
 
-def test_a_stop_that_is_swallowed_is_raised_again() -> None:
-    said = []
-
-    def stubborn(config: Any, report: Any) -> float:
+def test_a_stop_that_is_swallowed_is_raised_again(run: Run) -> None:
+    def stubborn(config: Any, report: Any) -> Any:
+        said = set()
         for epoch in range(1, 10):
             try:
                 report(epoch=epoch, objective=0.0)
             except Exception:
-                said.append("exception")
+                said.add("exception")
             except BaseException as error:
-                said.append(type(error).__name__)
-        return 5.0
+                said.add(type(error).__name__)
+        return {"objective": 5.0, "said": said}
 
     end = run(stubborn, Channel(Decision.STOP), time_attr="epoch", milestones=(1,))
-    assert set(said) == {"StopTrial"}
+    assert end.metadata == {"said": ["StopTrial"]}
     assert (end.kind, end.stopped, end.index) == ("completed", True, 1)
 
 
-def test_an_exception_handler_does_not_swallow_the_stop() -> None:
+def test_an_exception_handler_does_not_swallow_the_stop(run: Run) -> None:
     def careless(config: Any, report: Any) -> None:
         while True:
             try:
@@ -268,7 +294,7 @@ def test_an_exception_handler_does_not_swallow_the_stop() -> None:
     assert (end.kind, end.stopped, end.index) == ("completed", True, 3)
 
 
-def test_what_goes_wrong_in_the_clean_up_after_a_stop_changes_nothing() -> None:
+def test_what_goes_wrong_in_the_clean_up_after_a_stop_changes_nothing(run: Run) -> None:
     def train(config: Any, report: Any) -> None:
         try:
             report(objective=0.0)
@@ -280,7 +306,7 @@ def test_what_goes_wrong_in_the_clean_up_after_a_stop_changes_nothing() -> None:
 
 
 def test_a_time_limit_ends_a_trial_that_reports_even_one_that_swallows_it() -> None:
-    end = run(counts(1000), trial_timeout=1e-9)
+    end = run_in("thread", counts(1000), trial_timeout=1e-9)
     assert (end.kind, end.index) == ("timed_out", 1)
 
     def stubborn(config: Any, report: Any) -> float:
@@ -289,22 +315,21 @@ def test_a_time_limit_ends_a_trial_that_reports_even_one_that_swallows_it() -> N
                 report(objective=0.0)
         return 1.0
 
-    assert run(stubborn, trial_timeout=1e-9).kind == "timed_out"
+    assert run_in("thread", stubborn, trial_timeout=1e-9).kind == "timed_out"
 
 
-def test_an_abandoned_run_says_nothing() -> None:
+def test_an_abandoned_run_says_nothing(run: Run) -> None:
     assert run(counts(9), Channel(abandon_at=2)).kind == "abandoned"
 
 
-def test_generators_report_what_they_yield() -> None:
-    closed = []
-
+def test_generators_report_what_they_yield(run: Run, tmp_path: Path) -> None:
     def train(config: Any) -> Any:
         try:
             for epoch in range(1, 10):
                 yield {"epoch": epoch, "objective": epoch}
         finally:
-            closed.append(True)
+            with (tmp_path / "closed").open("a") as file:
+                file.write("closed ")
         return 5.0
 
     channel = Channel()
@@ -312,7 +337,7 @@ def test_generators_report_what_they_yield() -> None:
     assert len(channel.sent) == 9
     end = run(train, Channel(Decision.STOP), time_attr="epoch", milestones=(3,))
     assert (end.stopped, end.index) == (True, 3)
-    assert closed == [True, True]
+    assert (tmp_path / "closed").read_text() == "closed closed "
 
 
 def generator_raises(config: Any) -> Any:
@@ -374,7 +399,7 @@ def keys_with_surrogates(config: Any) -> Any:
         (surrogates, "caf?.csv"),
     ],
 )
-def test_every_sort_of_failure_is_a_failed_trial(function: Any, error: str) -> None:
+def test_every_sort_of_failure_is_a_failed_trial(run: Run, function: Any, error: str) -> None:
     end = run(function)
     assert end.kind == "failed"
     assert error in end.error
@@ -382,7 +407,7 @@ def test_every_sort_of_failure_is_a_failed_trial(function: Any, error: str) -> N
     (end.error + end.traceback).encode()
 
 
-def test_what_a_mapping_is_keyed_by_travels_too() -> None:
+def test_what_a_mapping_is_keyed_by_travels_too(run: Run) -> None:
     assert run(keys_with_surrogates).metadata == {"caf?": 2}
 
 
@@ -400,7 +425,7 @@ def test_what_a_mapping_is_keyed_by_travels_too() -> None:
         ((2, 1), "must grow"),
     ],
 )
-def test_unusable_resources_fail_the_trial(resources: tuple[Any, ...], error: str) -> None:
+def test_unusable_resources_fail_the_trial(run: Run, resources: tuple[Any, ...], error: str) -> None:
     def train(config: Any, report: Any) -> None:
         for epoch in resources:
             report(objective=1.0, **({} if epoch is None else {"epoch": epoch}))
@@ -410,32 +435,30 @@ def test_unusable_resources_fail_the_trial(resources: tuple[Any, ...], error: st
     assert error in end.error
 
 
-def test_the_traceback_tells_where() -> None:
+def test_the_traceback_tells_where(run: Run) -> None:
     def inner_place(config: Any) -> None:
         raise ValueError("here")
 
     assert "inner_place" in run(inner_place).traceback
 
 
-def test_a_later_attempt_may_find_that_all_was_reported_before() -> None:
+def test_a_later_attempt_may_find_that_all_was_reported_before(run: Run) -> None:
     assert run(lambda config: None, attempt=2).kind == "completed"
 
 
-def test_checkpoints_are_kept_where_there_is_a_directory(tmp_path: Any) -> None:
-    seen = []
-
-    def train(config: Any, report: Any) -> float:
+def test_checkpoints_are_kept_where_there_is_a_directory(run: Run, tmp_path: Any) -> None:
+    def train(config: Any, report: Any) -> Any:
         path = report.checkpoint_dir / "state"
-        seen.append((path, path.exists()))
+        there = path.exists()
         path.write_text("x")
-        return 1.0
+        return {"objective": 1.0, "there": there, "path": str(path)}
 
-    for _ in range(2):
-        assert run(train, checkpoint_root=str(tmp_path)).kind == "completed"
-    assert [there for _, there in seen] == [False, True]
-    assert seen[0][0] == tmp_path / "trial-7" / "state"
-    assert run(train).kind == "completed"
-    assert not seen[-1][0].parent.exists()  # temporary, and gone
+    ends = [run(train, checkpoint_root=str(tmp_path)) for _ in range(2)]
+    assert [end.metadata["there"] for end in ends] == [False, True]
+    assert ends[0].metadata["path"] == str(tmp_path / "trial-7" / "state")
+    end = run(train)
+    assert end.kind == "completed"
+    assert not Path(end.metadata["path"]).parent.exists()  # temporary, and gone
 
 
 def test_a_reporter_shows_where_it_is() -> None:

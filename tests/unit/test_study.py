@@ -305,6 +305,24 @@ def test_a_trial_that_kills_its_workers_is_given_up(names: tuple[str, ...], allo
     assert study.n_running == 0
 
 
+def test_losses_of_a_trial_that_gets_on_in_between_are_not_held_against_it() -> None:
+    study = new_study()
+    proposed(study)
+    for count in range(1, 3 * MAX_LOSSES):
+        attempt = study.trials[0].attempt
+        study.apply(report(0, attempt=attempt, index=1, resource=1 + count / 100, a=1.0))
+        (again,) = study.apply(WorkerLost(1.0, 0, attempt, f"w{count}"))
+        assert isinstance(again, Start)
+        assert again.resume_from == 1 + count / 100
+    for count in range(MAX_LOST_WORKERS - 1):  # it begins anew, and comes less far each time
+        attempt = study.trials[0].attempt
+        study.apply(report(0, attempt=attempt, index=1, resource=0.5, a=1.0))
+        (last,) = study.apply(WorkerLost(1.0, 0, attempt, f"v{count}"))
+        if isinstance(last, Start):
+            assert last.resume_from == again.resume_from
+    assert isinstance(last, GiveUp)
+
+
 def test_the_searcher_hears_pending_rungs_and_ends() -> None:
     study = new_study()
     phases = []
