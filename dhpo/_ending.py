@@ -40,6 +40,7 @@ class Ending:
         self._executor = executor
         self._stop = stop
         self._is_open = False
+        self._is_over = False
         self._own: Horizon | None = None  # the end of this process's job
         self._deadline = inf  # unix time at which to stop, whatever still runs
         self._draining = False
@@ -51,6 +52,10 @@ class Ending:
         if (own := own_horizon()) is not None:
             self._heed(own)
 
+    def over(self) -> None:
+        """The run is over, and has to be cleared away: batch jobs above all. Who wants it to end comes too late."""
+        self._is_over = True
+
     def _heed(self, own: Horizon) -> None:
         self._own = own
         latest = own.ends_at - LEAD
@@ -60,6 +65,8 @@ class Ending:
 
     def drain(self) -> None:
         """Have the trials leave at their next reports, and end then; a second call, a moment later, ends at once."""
+        if self._is_over:
+            return
         now, (least, most) = time.time(), _DRAIN
         if self._draining and now - self._told < _ECHO:
             self._deadline = min(self._deadline, self._told + least)
@@ -97,7 +104,8 @@ class Ending:
         running = asyncio.get_running_loop()
 
         def interrupt() -> None:
-            self._stop()
+            if not self._is_over:
+                self._stop()
             running.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 

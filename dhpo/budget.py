@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -61,6 +61,10 @@ class Budget:
     patience: int | None = None
     max_failures: int | None = None
 
+    def begun(self, time: float) -> Budget:
+        """The same for a run that begins now: its ``time_limit`` counts from there."""
+        return self if self.time_limit is None else replace(self, time_limit=self.time_limit + time)
+
     def room(self, study: Study) -> float:
         """How many trials may still be proposed."""
         return float("inf") if self.num_trials is None else max(0, self.num_trials - study.n_run)
@@ -83,6 +87,45 @@ class Budget:
         if self.time_limit is not None and time >= self.time_limit:
             return "time_out reached"
         return None
+
+
+def parse_budget(
+    objectives: Objectives,
+    num_trials: Any,
+    time_out: Any,
+    max_evals: Any,
+    stop_at: Any,
+    patience: Any,
+    *,
+    max_failures: int | None,
+) -> Budget:
+    """Read what a user says of a run's end; see :meth:`dhpo.Search.run`. The time limit counts from 0.
+
+    Raises:
+        SettingError: some of it is unusable, or there is no end at all.
+    """
+    if num_trials is not None and max_evals is not None and num_trials != max_evals:
+        raise SettingError(f"num_trials={num_trials} and max_evals={max_evals} differ: they mean the same, give one")
+    count = check_count(num_trials if num_trials is not None else max_evals, "num_trials")
+    seconds = parse_duration(time_out)
+    goal = parse_goal(stop_at, objectives)
+    patience = check_count(patience, "patience")
+    if count is None and seconds is None and goal is None and patience is None:
+        raise SettingError("run() needs an end: give num_trials, time_out, stop_at or patience")
+    return Budget(count, seconds, goal, patience, max_failures)
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int | None:
+    """Read a whole number, or None.
+
+    Raises:
+        SettingError: it is neither, or below ``least``.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
+        raise SettingError(f"{name}={value!r}: give a whole number of at least {least}")
+    return int(value.__index__())
 
 
 def parse_goal(value: Any, objectives: Objectives) -> tuple[float, ...] | None:

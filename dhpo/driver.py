@@ -6,9 +6,11 @@ import asyncio
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,39 @@ from dhpo.progress import ProgressBar, log_events
 from dhpo.proposer import Proposer
 from dhpo.results_csv import LiveCsv
 from dhpo.session import Session
-from dhpo.worker.job import Job
+from dhpo.worker.job import CallForm, Job
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two lines in the log of what the executor waits for: at first, and at most.
+_LOG_EVERY = (5.0, 600.0)
 
 
 @dataclass(slots=True)
 class Driver:
-    """Drives a session's search until its budget is reached or a signal comes."""
+    """Drives a session's search until its budget is reached or a signal comes.
+
+    Args:
+        session: the search.
+        executor: runs its trials.
+        function: the run function and its data.
+        form: how the run function wants to be called.
+        resources: what one trial takes, ``{"num_cpus": …, "num_gpus": …}``.
+        trial_timeout: seconds after which a trial is ended.
+        isolation: where the run function is called, one of :data:`dhpo.worker.job.ISOLATIONS`.
+        budget: when this run ends.
+        directory: the search's; None where it is kept in memory.
+        progress: whether to show a bar.
+        watchers: called after each journalled batch.
+    """
 
     session: Session
     executor: Executor
     function: UserFunction
-    job: Job
+    form: CallForm
+    resources: Mapping[str, float]
+    trial_timeout: float | None
+    isolation: str
     budget: Budget
     directory: Path | None
     progress: bool
@@ -69,9 +91,9 @@ class Driver:
             return
         proposer = Proposer(session.searcher, executor.wake, executor.searcher_place, told=len(study.trials))
         ending = Ending(executor, self.stop)
-        try:
-            with ending.signals():
-                await executor.open(self.job, self.function, study.time)
+        with ending.signals():
+            try:
+                await executor.open(self._job(), self.function, study.time)
                 ending.opened()
                 with self._followers() as (watchers, show):
                     opened = session.opened(executor.now())
@@ -79,9 +101,24 @@ class Driver:
                         await loop.run(
                             study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
                         )
-        finally:
-            proposer.close()
-            await executor.close()
+            finally:
+                ending.over()
+                proposer.close()
+                await executor.close()
+
+    def _job(self) -> Job:
+        """What the workers need to know of every trial."""
+        setup = self.session.setup
+        return Job(
+            self.session.journal.header.search_id,
+            setup.objectives,
+            self.form,
+            setup.stopper.time_attr,
+            None if self.directory is None else str(self.directory / "checkpoints"),
+            self.trial_timeout,
+            self.isolation,
+            **self.resources,
+        )
 
     @contextmanager
     def _followers(self) -> Iterator[tuple[list[loop.Watcher], Callable[[str | None], None]]]:
@@ -119,14 +156,17 @@ async def _beside(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def _log_changes() -> Callable[[str | None], None]:
-    """What logs the status of the executor whenever it has become another one."""
+    """What logs the status of the executor when it has become another one, more and more seldom."""
     told: str | None = None
+    pause, longest = _LOG_EVERY
+    due = -inf
 
     def show(status: str | None) -> None:
-        nonlocal told
-        if status != told and status:
+        nonlocal told, due, pause
+        now = time.monotonic()
+        if status and status != told and now >= due:
             logger.info("%s", status)
-        told = status
+            told, due, pause = status, now + pause, min(2 * pause, longest)
 
     return show
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dhpo import loop
-from dhpo.budget import Budget, parse_duration, parse_goal
+from dhpo.budget import check_count, parse_budget, parse_duration
 from dhpo.clusters.resolve import check_resources, resolve
 from dhpo.driver import Driver
 from dhpo.errors import SettingError
-from dhpo.executors.base import Executor
 from dhpo.function import UserFunction
 from dhpo.journal import Journal
 from dhpo.known import KnownResult
@@ -27,7 +26,7 @@ from dhpo.space import HpProblem
 from dhpo.stopping.base import NeverStop, Stopper
 from dhpo.trial import Decision
 from dhpo.warm_start import WarmStart
-from dhpo.worker.job import ISOLATIONS, CallForm, Job
+from dhpo.worker.job import ISOLATIONS, CallForm
 
 
 class Search(WarmStart):
@@ -98,8 +97,8 @@ class Search(WarmStart):
         if isolation not in ISOLATIONS:
             raise SettingError(f"isolation={isolation!r}: give one of {list(ISOLATIONS)}")
         self.isolation = isolation
-        self.max_failures = _check_count(max_failures, "max_failures")
-        self.ahead = _check_count(ahead, "ahead", least=0) or 0
+        self.max_failures = check_count(max_failures, "max_failures")
+        self.ahead = check_count(ahead, "ahead", least=0) or 0
         self._told = ()
         self._added: list[KnownResult] = []  # what was added before anything else happened
         self._running = False
@@ -150,30 +149,23 @@ class Search(WarmStart):
             dhpo.errors.DhpoError: the journal, the run function, the data or the cluster cannot be used.
             dhpo.errors.ExhaustedFailuresError: too many trials in a row failed.
         """
-        if self._function is None:
+        if self._function is None or self._form is None:
             raise SettingError("this search has no run function: give Search(problem, function), or use ask and tell")
-        if num_trials is not None and max_evals is not None and num_trials != max_evals:
-            raise SettingError(
-                f"num_trials={num_trials} and max_evals={max_evals} differ: they mean the same, give one"
-            )
-        count = _check_count(num_trials if num_trials is not None else max_evals, "num_trials")
-        seconds = parse_duration(time_out)
-        goal = parse_goal(stop_at, self.objectives)
-        patience = _check_count(patience, "patience")
-        if count is None and seconds is None and goal is None and patience is None:
-            raise SettingError("run() needs an end: give num_trials, time_out, stop_at or patience")
-
+        budget = parse_budget(
+            self.objectives, num_trials, time_out, max_evals, stop_at, patience, max_failures=self.max_failures
+        )
         session = self._open()
         self._added, self._running = [], True
         try:
-            now = session.study.time
-            limit = None if seconds is None else now + seconds
             run = Driver(
                 session=session,
-                executor=self._executor(),
+                executor=resolve(self.cluster, self.resources, self.ahead),
                 function=self._function,
-                job=self._job(session),
-                budget=Budget(count, limit, goal, patience, self.max_failures),
+                form=self._form,
+                resources=self.resources,
+                trial_timeout=self.trial_timeout,
+                isolation=self.isolation,
+                budget=budget.begun(session.study.time),
                 directory=self.directory,
                 progress=progress,
                 watchers=watchers,
@@ -184,24 +176,6 @@ class Search(WarmStart):
             self._running = False
             self._function.rest()
             self.close()  # the journal has it all, and the next run folds it again
-
-    def _executor(self) -> Executor:
-        return resolve(self.cluster, self.resources, self.ahead)
-
-    def _job(self, session: Session) -> Job:
-        assert self._form is not None
-        root = None if self.directory is None else str(self.directory / "checkpoints")
-        search_id = session.journal.header.search_id
-        return Job(
-            search_id,
-            self.objectives,
-            self._form,
-            self.stopper.time_attr,
-            root,
-            self.trial_timeout,
-            self.isolation,
-            **self.resources,
-        )
 
     def _open(self) -> Session:
         if self._session is None:
@@ -307,14 +281,6 @@ def _max_t_of(problem: HpProblem, attribute: str | None) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return value
     return None
-
-
-def _check_count(value: Any, name: str, least: int = 1) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
-        raise SettingError(f"{name}={value!r}: give a whole number of at least {least}")
-    return int(value.__index__())
 
 
 def _check_seed(value: Any) -> int | None:

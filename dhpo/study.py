@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from math import nextafter
 from typing import Any
 
 import numpy as np
 
+from dhpo._trial_state import Schedule, TrialState
 from dhpo.events import (
     Command,
     Conclude,
@@ -30,46 +30,11 @@ from dhpo.events import (
     WorkerLost,
 )
 from dhpo.objectives import Objectives
-from dhpo.stopping.base import BoundStopper, DecidesAlways, Promotes, bracket_of
+from dhpo.stopping.base import BoundStopper, Promotes, bracket_of
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
-
-#: A trial is given up when this many distinct workers have died with it, and it got no further in between …
-MAX_LOST_WORKERS = 3
-#: … or workers this many times, where a worker that is started again keeps its name.
-MAX_LOSSES = 10
 
 _NEVER = float("inf")
 _RUNNING = Status.RUNNING  # an enum's member is slow to look up, and a resumed search asks for it millions of times
-
-
-class TrialState:
-    """What the study knows of one trial. Small on purpose: a search may have a hundred thousand of them."""
-
-    __slots__ = (
-        "attempt", "bracket", "config", "costs", "furthest", "index", "lost_workers", "next_milestone", "number",
-        "pausing", "promoted_from", "resource", "status", "stopping",
-    )  # fmt: skip
-
-    def __init__(self, number: int, config: Mapping[str, Any], bracket: int, next_milestone: float) -> None:
-        self.number = number
-        self.config = config
-        self.bracket = bracket
-        self.status = Status.RUNNING
-        self.attempt = 1
-        self.index = 0  # of the last accepted report of this attempt
-        self.resource: float | None = None
-        self.costs: tuple[float, ...] | None = None
-        self.next_milestone = next_milestone
-        self.stopping = False  # the stopper has decided to end it
-        self.pausing = False  # … or to let it rest, once its run has ended
-        self.promoted_from: float = 0  # the resource at which it rested last, before it went on
-        self.furthest: float = 0  # the resource that any attempt has reached
-        self.lost_workers: tuple[str, ...] = ()  # one for each loss since it got there
-
-    def restart(self) -> None:
-        """Begin the next attempt."""
-        self.attempt += 1
-        self.index = 0
 
 
 class Front:
@@ -126,8 +91,7 @@ class Study:
         self.goal: tuple[float, ...] | None = None  # costs that would be good enough
         self.goal_met = False
         self.n_ended_at_improvement = 0
-        self._milestones: dict[int, tuple[float, ...]] = {}
-        self._every = stopper.every if isinstance(stopper, DecidesAlways) else _NEVER
+        self._schedule = Schedule(stopper)
         self._promoter = stopper if isinstance(stopper, Promotes) and stopper.pauses else None
         self._handlers: dict[type[Any], Callable[[Any], list[Command]]] = {
             TrialReported: self._reported,
@@ -167,12 +131,6 @@ class Study:
         """The trials that have not ended, and do not rest."""
         return (t for t in self.trials if t.status is Status.RUNNING)
 
-    def milestones(self, bracket: int) -> tuple[float, ...]:
-        """The resources at which decisions are due in a bracket."""
-        if bracket not in self._milestones:
-            self._milestones[bracket] = self.stopper.milestones(bracket)
-        return self._milestones[bracket]
-
     def admit(self, proposals: Iterable[Proposal], time: float) -> list[TrialProposed]:
         """Turn proposals into the events that make them trials. The study changes only when these are applied."""
         events = []
@@ -196,27 +154,13 @@ class Study:
             self.time = event.time
         return self._handlers[type(event)](event)
 
-    def _start(self, trial: TrialState) -> Start:
-        due = tuple(m for m in self.milestones(trial.bracket) if m >= trial.next_milestone)
-        every = _NEVER if self._every == _NEVER else max(self._every, trial.next_milestone)
-        reached, known = trial.furthest, trial.promoted_from
-        return Start(trial.number, trial.attempt, trial.config, due, self.stopper.max_t, every, reached, known)
-
-    def _again(self, trial: TrialState) -> Command:
-        """Start a trial's next attempt, unless nothing is left to do in it: its last report was its last one."""
-        max_t = self.stopper.max_t
-        complete = max_t is not None and trial.resource is not None and trial.resource >= max_t
-        if trial.stopping or trial.pausing or complete:
-            return Conclude(trial.number, trial.attempt, trial.stopping, trial.pausing)
-        return self._start(trial)
-
     def _opened(self, event: SessionOpened) -> list[Command]:
         self.finished = None
         self.failures_in_a_row = 0
         commands: list[Command] = []
         for trial in self.running():
             trial.restart()
-            commands.append(self._again(trial))
+            commands.append(self._schedule.again(trial))
         return commands
 
     def _ended(self, event: SearchFinished) -> list[Command]:
@@ -226,10 +170,10 @@ class Study:
     def _proposed(self, event: TrialProposed) -> list[Command]:
         if event.trial < len(self.trials):  # a copy
             return []
-        trial = TrialState(event.trial, event.config, event.bracket, self._due_after(event.bracket, 0.0))
+        trial = TrialState(event.trial, event.config, event.bracket, self._schedule.after(event.bracket, 0.0))
         self.trials.append(trial)
         self.n_running += 1
-        return [self._start(trial), Observe(Observation(event.trial, event.config, Phase.PENDING))]
+        return [self._schedule.start(trial), Observe(Observation(event.trial, event.config, Phase.PENDING))]
 
     def _added(self, event: TrialAdded) -> list[Command]:
         if event.trial < len(self.trials):  # a copy
@@ -280,22 +224,15 @@ class Study:
         return self._judge(trial, index, resource, costs)
 
     def _judge(self, trial: TrialState, index: int, resource: float, costs: tuple[float, ...]) -> list[Command]:
-        # One report may pass several milestones; it is compared at the highest, where the others are most like it.
-        passed = [m for m in self.milestones(trial.bracket) if trial.next_milestone <= m <= resource]
-        trial.next_milestone = self._due_after(trial.bracket, resource)
-        at = resource if resource >= self._every else passed[-1]
+        at, at_milestone = self._schedule.passed(trial, resource)
+        trial.next_milestone = self._schedule.after(trial.bracket, resource)
         decision = self.stopper.judge(trial.number, trial.bracket, at, costs)
         trial.stopping = decision is Decision.STOP
         trial.pausing = decision is Decision.PAUSE
         commands: list[Command] = [Decide(trial.number, trial.attempt, index, decision)]
-        if passed and decision is Decision.CONTINUE:  # else the trial's end follows, with the same values
+        if at_milestone and decision is Decision.CONTINUE:  # else the trial's end follows, with the same values
             commands.append(Observe(Observation(trial.number, trial.config, Phase.RUNG, resource, costs)))
         return commands
-
-    def _due_after(self, bracket: int, resource: float) -> float:
-        """The least resource above this one at which a decision is due."""
-        later = next((m for m in self.milestones(bracket) if m > resource), _NEVER)
-        return min(later, max(self._every, nextafter(resource, _NEVER)))
 
     def _completed(self, event: TrialCompleted) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -305,20 +242,21 @@ class Study:
             trial.costs = costs
         if trial.costs is None:
             return self._fail(trial, "it ended without any result")
-        self._end(trial, Status.STOPPED if trial.stopping else Status.COMPLETED)
-        self.failures_in_a_row = 0
-        self._improve(trial.costs)
-        return [Observe(Observation(trial.number, trial.config, Phase.ENDED, trial.resource, trial.costs))]
+        return self._end_well(trial, Status.STOPPED if trial.stopping else Status.COMPLETED, trial.costs)
 
     def _paused(self, event: TrialPaused) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
         if trial is None or trial.costs is None:
             return []
         trial.pausing = False
-        self._end(trial, Status.PAUSED)
+        return self._end_well(trial, Status.PAUSED, trial.costs)
+
+    def _end_well(self, trial: TrialState, status: Status, costs: tuple[float, ...]) -> list[Command]:
+        """A trial's run has ended well."""
+        self._end(trial, status)
         self.failures_in_a_row = 0
-        self._improve(trial.costs)
-        return [Observe(Observation(trial.number, trial.config, Phase.ENDED, trial.resource, trial.costs))]
+        self._improve(costs)
+        return [Observe(Observation(trial.number, trial.config, Phase.ENDED, trial.resource, costs))]
 
     def _promoted(self, event: TrialPromoted) -> list[Command]:
         trial = self.trials[event.trial] if 0 <= event.trial < len(self.trials) else None
@@ -330,7 +268,7 @@ class Study:
         trial.promoted_from = trial.resource or 0
         trial.restart()
         self.n_running += 1
-        return [self._start(trial), Observe(Observation(trial.number, trial.config, Phase.PENDING))]
+        return [self._schedule.start(trial), Observe(Observation(trial.number, trial.config, Phase.PENDING))]
 
     def _failed(self, event: TrialFailed) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -338,14 +276,11 @@ class Study:
 
     def _timed_out(self, event: TrialTimedOut) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
-        if trial is None:
-            return []
-        commands = self._fail(trial, f"it ran longer than {event.limit:g} s")
-        trial.status = Status.TIMED_OUT
-        return commands
+        limit = f"it ran longer than {event.limit:g} s"
+        return [] if trial is None else self._fail(trial, limit, Status.TIMED_OUT)
 
-    def _fail(self, trial: TrialState, error: str) -> list[Command]:
-        self._end(trial, Status.FAILED)
+    def _fail(self, trial: TrialState, error: str, status: Status = Status.FAILED) -> list[Command]:
+        self._end(trial, status)
         self.n_failed += 1
         self.failures_in_a_row += 1
         self.last_error = error
@@ -355,16 +290,9 @@ class Study:
         trial = self._current(event.trial, event.attempt)
         if trial is None:
             return []
-        if event.worker:
-            trial.lost_workers = (*trial.lost_workers, event.worker)
-        trial.restart()
-        again = self._again(trial)
-        losses, distinct = len(trial.lost_workers), len(set(trial.lost_workers))
-        if isinstance(again, Start) and (distinct >= MAX_LOST_WORKERS or losses >= MAX_LOSSES):
-            error = (
-                f"WorkerLost: {losses} workers died, or came to their end, while they ran this trial, and it got no "
-                "further: it may take too much memory, or need checkpoints closer together than the walltime"
-            )
+        trial.lose(event.worker)
+        again = self._schedule.again(trial)
+        if isinstance(again, Start) and (error := trial.hopeless()):
             return [GiveUp(trial.number, trial.attempt, error)]
         return [again]
 

@@ -88,6 +88,10 @@ status=0
 wait "$driver" || status=$?
 [[ $status != 143 ]] || status=99                 # told to end twice, it did so at once; nothing that has ended is lost
 
+if ((status > 128)); then                         # killed: by hand, or for its memory. The next job may be luckier
+    say "the driver was killed by signal $((status - 128)); nothing that has ended is lost"
+    status=99
+fi
 case $status in
 0)
     take_back_next

@@ -60,9 +60,7 @@ class Dhpo(Optimizer):
         self.space = problem_of(problem.space)
         stopper: Any = NeverStop()
         if problem.max_epoch > 1 and self.stopping:
-            stopper = Hyperband(
-                time_attr="epoch", max_t=problem.max_epoch, adaptive=os.environ.get("DHPO_ADAPTIVE", "1") == "1"
-            )
+            stopper = Hyperband("epoch", problem.max_epoch, **{"adaptive": True, **_setting("DHPO_HYPERBAND")})
         bound = stopper.bind(len(self.objectives), max_t=problem.max_epoch, seed=seed)
         self.study = Study(self.objectives, bound, seed)
         max_t = problem.max_epoch if problem.max_epoch > 1 and self.stopping else None

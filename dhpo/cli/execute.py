@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def execute(record: RunRecord, log_dir: Path | None, place: Place, *, progress: 
     Raises:
         dhpo.errors.DhpoError: the file or the search cannot be used, or too many trials failed.
     """
-    with stdout_to_stderr(as_json):
+    with stdout_to_stderr(as_json), _log(not progress):
         directory = _run(record, log_dir, place, progress)
     status = read_status(directory)
     if as_json:
@@ -72,6 +73,25 @@ def execute(record: RunRecord, log_dir: Path | None, place: Place, *, progress: 
             f"dhpo: {status.progress} trials done; resubmit, or run the same command again, to go on", file=sys.stderr
         )
     return status.state is not State.INTERRUPTED
+
+
+@contextmanager
+def _log(wanted: bool) -> Iterator[None]:
+    """Have dhpo's log on standard error, in the place of a bar: unless the file's script has one of its own."""
+    logger = logging.getLogger("dhpo")
+    if not wanted or logger.level != logging.NOTSET:
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%F %T"))
+    handler.addFilter(lambda record: not logging.root.handlers)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
 
 
 def parse_stop_at(texts: Sequence[str]) -> float | dict[str, float] | None:

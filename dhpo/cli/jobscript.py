@@ -276,6 +276,10 @@ exit "$status"
 """
 
 _CHAINED_END = """
+if ((status > 128)); then                         # killed: by hand, or for its memory. The next job may be luckier
+    say "the driver was killed by signal $((status - 128)); nothing that has ended is lost"
+    status=99
+fi
 case $status in
 0)
     take_back_next

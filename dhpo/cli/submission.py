@@ -20,6 +20,7 @@ _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 _COMMANDS = {System.SLURM: "sbatch", System.PBS: "qsub"}
 #: What the driver's own job takes in the mode "driver".
 _DRIVER_CPUS, _DRIVER_MEMORY, _DRIVER_WALLTIME = 2, 2048, 24 * 3600.0
+_WARNING = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,10 @@ def _slurm(asked: Submission) -> list[str]:
         size = [f"--ntasks={asked.workers}", f"--cpus-per-task={cpus}"]
         size += [] if asked.memory is None else [f"--mem-per-cpu={-(-mebibytes(asked.memory) // cpus)}M"]
         size += [f"--gpus-per-task={asked.gpus}"] if asked.gpus else []
-    kept = [
-        d
-        for d in DIRECTIVES[asked.system, asked.mode]
-        if d.startswith(("--signal", "--no-kill", "--requeue", "--open"))
-    ]
+    kept = [d for d in DIRECTIVES[asked.system, asked.mode] if d.startswith(("--no-kill", "--requeue", "--open"))]
+    walltime = _job_walltime(asked)
     return [
-        f"--job-name={job_name(asked)}", *size, f"--time={_job_walltime(asked)}", *kept,
+        f"--job-name={job_name(asked)}", *size, f"--time={walltime}", f"--signal=B:TERM@{_warning(walltime)}", *kept,
         *([] if asked.queue is None else [f"--partition={asked.queue}"]),
         *([] if asked.account is None else [f"--account={asked.account}"]),
         f"--output={_quoted(str(run).replace('%', '%%'))}/{job_name(asked)}-%j.out",
@@ -168,6 +166,11 @@ def _job_walltime(asked: Submission) -> str:
     if asked.mode is not Mode.DRIVER:
         return clock(asked.walltime, "--walltime")
     return clock(_DRIVER_WALLTIME if asked.driver_walltime is None else asked.driver_walltime, "--driver-walltime")
+
+
+def _warning(walltime: str) -> int:
+    """How many seconds before its walltime the job is told: of a short one that must not be the better part."""
+    return max(1, min(_WARNING, round(parse_duration(walltime) or 0) // 10))
 
 
 def clock(value: str | float, name: str) -> str:
@@ -228,10 +231,15 @@ def submit(asked: Submission, script: str) -> tuple[str, Path]:
             "--dry-run"
         )
     path = asked.run_directory() / SCRIPT
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_text(script, encoding="utf-8")
-    path.chmod(0o700)
+    try:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_text(script, encoding="utf-8")
+        path.chmod(0o700)
+    except OSError as error:
+        raise DhpoError(
+            f"{path} cannot be written ({error.strerror}): choose another --log-dir, where the nodes see it, too"
+        ) from error
     arguments = ["--parsable"] if asked.system is System.SLURM else []
     done = subprocess.run([command, *arguments, str(path)], capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout.strip():

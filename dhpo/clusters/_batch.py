@@ -206,7 +206,7 @@ class BatchCluster(Cluster):
             while left and time.monotonic() < end:
                 states = await self._queue.poll(self._site, left)
                 if left := [id for id in left if id in states]:
-                    await asyncio.sleep(_FAREWELL / 10)
+                    await asyncio.sleep(_BREATH)
         except ClusterError as error:
             logger.debug("at the end: %s", error)
         if left:

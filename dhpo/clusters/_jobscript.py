@@ -15,13 +15,20 @@ from dhpo.clusters._settings import JobSettings, load_jobqueue
 from dhpo.worker.resources import thread_counts
 
 #: Runs a worker in a directory of its own, on the node's own disk, which it removes. A worker that was killed by a
-#: signal (a trial crashed it, memory ran out) starts again, instead of the whole job waiting in the queue again.
+#: signal (a trial crashed it, memory ran out) starts again, instead of the whole job waiting in the queue again. What
+#: was killed together with its script could not clean up: its directory, of which nobody holds the lock, goes with the
+#: next job of the kind on that node.
 KEEP_WORKER = """\
 keep_worker() {
     local name=$1 try=0 quick=0 ending='' began status
     shift
     scratch=$(mktemp -d "${DHPO_SCRATCH:-${TMPDIR:-/tmp}}/dhpo-XXXXXXXX" || mktemp -d /tmp/dhpo-XXXXXXXX) || exit 1
     trap 'rm -rf "$scratch"' EXIT
+    if command -v flock >/dev/null; then
+        exec {held}>"$scratch/lock" && flock -n "$held"
+        find "${scratch%/*}" -maxdepth 1 -name 'dhpo-????????' -user "$(id -u)" -mmin +10 -exec \\
+            sh -c '[ ! -e "$1/lock" ] || flock -n "$1/lock" rm -rf "$1"' - {} \\; 2>/dev/null
+    fi
     trap 'ending=1; kill -TERM "$worker" 2>/dev/null' TERM INT
     while :; do
         try=$((try + 1)) began=$SECONDS
@@ -145,7 +152,8 @@ def _worker_arguments(settings: JobSettings, security: Security | None) -> list[
 
 def worker_options(num_gpus: int, security: Security | None) -> list[str]:
     """The arguments of ``dask worker`` that all of dhpo's own have besides one thread and no limit of memory."""
-    options = ["--no-dashboard"]
+    # Without a dashboard there are still pages about the worker's health, for all networks unless told otherwise.
+    options = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     if num_gpus:
         options += ["--resources", f"GPU={num_gpus}"]
     if security is not None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Security
 
-from dhpo.clusters._batch import BatchCluster, Refused
+from dhpo.clusters._batch import BatchQueue, Refused
 from dhpo.clusters._command import call
 from dhpo.clusters._controller import Phase
+from dhpo.clusters._jobs import JobCluster
 from dhpo.clusters._jobscript import Site, job_script
-from dhpo.clusters._settings import JobSettings, job_settings
+from dhpo.clusters._settings import JobSettings
 from dhpo.errors import ClusterError
 
 _LASTING = re.compile(r"(?i)unknown queue|illegal|invalid|unknown resource|unauthorized|exceeds|violates queue")
@@ -26,7 +25,8 @@ _ANSWERS = (0, 35, 153)
 _ENDED = frozenset("CEFX")
 
 
-class PBS(BatchCluster):
+@dataclass(kw_only=True, eq=False, repr=False)
+class PBS(JobCluster):
     """Each worker is a PBS job that runs one trial at a time. Jobs that end are replaced as long as there are trials.
 
     What is not given comes from the section ``jobqueue.pbs`` of dask-jobqueue's configuration (``jobqueue.yaml``, or
@@ -57,55 +57,19 @@ class PBS(BatchCluster):
         SettingError: an argument is not usable.
     """
 
-    def __init__(
-        self,
-        n_workers: int | None = None,
-        *,
-        queue: str | None = None,
-        account: str | None = None,
-        num_cpus: int | None = None,
-        memory: str | None = None,
-        num_gpus: int = 0,
-        walltime: str | None = None,
-        resource_spec: str | None = None,
-        interface: str | None = None,
-        job_directives: Sequence[str] = (),
-        prologue: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        python: str | None = None,
-        log_directory: str | os.PathLike[str] | None = None,
-        startup_timeout: float | None = None,
-        security: bool | Security = True,
-        dashboard_address: str | None = "127.0.0.1:8787",
-        poll_interval: float = 10.0,
-    ) -> None:
-        settings = job_settings(
-            "pbs",
-            n_workers=n_workers,
-            queue=queue,
-            account=account,
-            num_cpus=num_cpus,
-            memory=memory,
-            num_gpus=num_gpus,
-            walltime=walltime,
-            interface=interface,
-            job_directives=job_directives,
-            prologue=prologue,
-            env=env,
-            python=python,
-            log_directory=log_directory,
-        )
-        if settings.seconds is not None:  # PBS knows no days
-            minutes, seconds = divmod(settings.seconds, 60)
-            settings = replace(settings, walltime=f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}")
-        super().__init__(
-            PbsQueue(resource_spec),
-            settings,
-            startup_timeout=startup_timeout,
-            security=security,
-            dashboard_address=dashboard_address,
-            poll_interval=poll_interval,
-        )
+    section = "pbs"
+
+    resource_spec: str | None = None
+
+    def _batch_queue(self) -> BatchQueue:
+        return PbsQueue(self.resource_spec)
+
+    def _job_settings(self) -> JobSettings:
+        settings = super()._job_settings()
+        if settings.seconds is None:
+            return settings
+        minutes, seconds = divmod(settings.seconds, 60)  # PBS knows no days
+        return replace(settings, walltime=f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}")
 
 
 class PbsQueue:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distributed import Security
-
-from dhpo.clusters._batch import BatchCluster, Refused
+from dhpo.clusters._batch import BatchQueue, Refused
 from dhpo.clusters._command import call
 from dhpo.clusters._controller import Phase
+from dhpo.clusters._jobs import JobCluster
 from dhpo.clusters._jobscript import Site, job_script
-from dhpo.clusters._settings import JobSettings, job_settings
+from dhpo.clusters._settings import JobSettings
 from dhpo.errors import ClusterError
 
 _LASTING = re.compile(r"(?i)invalid|not available|can ?not be satisfied|unrecognized|more processors|unable to open")
@@ -22,7 +21,8 @@ _PENDING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOL
 _RUNNING = ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT")
 
 
-class Slurm(BatchCluster):
+@dataclass(kw_only=True, eq=False, repr=False)
+class Slurm(JobCluster):
     """Each worker is a SLURM job that runs one trial at a time. Jobs that end are replaced as long as there are trials.
 
     What is not given comes from the section ``jobqueue.slurm`` of dask-jobqueue's configuration (``jobqueue.yaml``, or
@@ -51,52 +51,16 @@ class Slurm(BatchCluster):
         SettingError: an argument is not usable.
     """
 
-    def __init__(
-        self,
-        n_workers: int | None = None,
-        *,
-        partition: str | None = None,
-        queue: str | None = None,
-        account: str | None = None,
-        num_cpus: int | None = None,
-        memory: str | None = None,
-        num_gpus: int = 0,
-        walltime: str | None = None,
-        interface: str | None = None,
-        job_directives: Sequence[str] = (),
-        prologue: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
-        python: str | None = None,
-        log_directory: str | os.PathLike[str] | None = None,
-        startup_timeout: float | None = None,
-        security: bool | Security = True,
-        dashboard_address: str | None = "127.0.0.1:8787",
-        poll_interval: float = 10.0,
-    ) -> None:
-        settings = job_settings(
-            "slurm",
-            n_workers=n_workers,
-            queue=partition or queue,
-            account=account,
-            num_cpus=num_cpus,
-            memory=memory,
-            num_gpus=num_gpus,
-            walltime=walltime,
-            interface=interface,
-            job_directives=job_directives,
-            prologue=prologue,
-            env=env,
-            python=python,
-            log_directory=log_directory,
-        )
-        super().__init__(
-            SlurmQueue(),
-            settings,
-            startup_timeout=startup_timeout,
-            security=security,
-            dashboard_address=dashboard_address,
-            poll_interval=poll_interval,
-        )
+    section = "slurm"
+
+    partition: str | None = None
+
+    def _batch_queue(self) -> BatchQueue:
+        return SlurmQueue()
+
+    def _job_settings(self) -> JobSettings:
+        settings = super()._job_settings()
+        return replace(settings, queue=self.partition) if self.partition else settings
 
 
 class SlurmQueue:

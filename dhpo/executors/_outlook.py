@@ -34,6 +34,10 @@ class Outlook:
         """Seconds until the driver's end, where there is one."""
         return None if self.horizon is None else self.horizon.left(time.time())
 
+    def tidings(self) -> dict[str, float | None]:
+        """What the relay has to know of it."""
+        return {"need": self.need, "unit": self.unit, "left": self.left}
+
     def fits(self, start: Start | None = None) -> bool:
         """Whether there is time for this trial, or for a new one."""
         if self.horizon is None:

@@ -8,20 +8,13 @@ forgotten here. Reports that wait for a decision are handed on at once, the othe
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
 from dhpo.executors._departures import Departures
-
-#: Seconds for which reports that need no decision may be gathered.
-INTERVAL = 0.1
-#: At most this many records travel in one answer to the driver.
-_MAX_RECORDS = 20_000
-_POLL = 20.0
-#: Seconds between looks at the slots: that a worker begins, pauses or goes on is told to no plugin.
-_GLANCE = 0.5
+from dhpo.executors._outbox import INTERVAL, Outbox
 
 
 class _Run:
@@ -66,11 +59,8 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         self.runs: dict[str, _Run] = {}
         self.void: set[str] = set()  # keys that no longer count
         self.asks: dict[tuple[str, int], asyncio.Future[str]] = {}
-        self.records: deque[tuple[int, list[Any]]] = deque()
-        self.sequence = 0
-        self.slots = 0  # as the driver was told last
-        self.changed = asyncio.Event()
-        self.urgent = True  # the first answer tells the driver how many slots there are
+        self.outbox = Outbox()
+        self.n_fetched = 0  # pieces of the data, by which each has its number
         self.chunks: dict[int, asyncio.Future[bytes]] = {}
         self.departures = Departures(scheduler, self.token)
         for name, handler in self._operations().items():
@@ -100,7 +90,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         for chunk in self.chunks.values():
             if not chunk.done():
                 chunk.set_result(b"")
-        self._hurry()
+        self.outbox.hurry()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """The driver has died: nobody else will take dhpo's parts away."""
@@ -124,7 +114,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         future = self.asks.get((key, index))
         if future is None:
             future = self.asks[key, index] = asyncio.get_running_loop().create_future()
-            self._hurry()
+            self.outbox.hurry()
         return await asyncio.shield(future)
 
     def _take(self, worker: str, items: list[Any]) -> list[str]:
@@ -135,14 +125,14 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
                 stale.append(key)
             elif kind == "report":
                 run.has_reported = True
-                self._record(["report", *payload])
+                self.outbox.put(["report", *payload])
             else:
                 if payload[0] == "bounced":  # it would not have fitted there
                     self.departures.drain(worker)
                 run.end = payload
                 self._hand_over(key, run)
         if items:
-            self.changed.set()
+            self.outbox.look()
         return stale
 
     def _run_of(self, key: str, run_id: int, worker: str) -> _Run | None:
@@ -160,24 +150,23 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
 
     async def fetch(self, offset: int, length: int) -> bytes:
         """Get a piece of the search's data from the driver, for a node that shares no file system with it."""
-        self.sequence += 1
-        number = self.sequence
+        self.n_fetched += 1
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.chunks[number] = future
-        self.records.append((number, ["fetch", number, offset, length]))
-        self._hurry()
+        self.chunks[self.n_fetched] = future
+        self.outbox.put(["fetch", self.n_fetched, offset, length])
+        self.outbox.hurry()
         return await future
 
     async def join(self, worker: str, left: float, life: float) -> bool:
         """Learn how many seconds a worker has left, of how many in all."""
         self.departures.joined(worker, left, life)
-        self._hurry()
+        self.outbox.hurry()
         return True
 
     async def leave(self, worker: str) -> bool:
         """Learn that a worker was told to end: it gets no more trials, and what it loses is not held against them."""
         self.departures.told_to_end(worker)
-        self._hurry()
+        self.outbox.hurry()
         return True
 
     # From the driver.
@@ -195,25 +184,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             left: seconds until the driver has to have ended; None where it need not.
         """
         self.departures.expect(need, unit, left)
-        while self.records and self.records[0][0] <= acknowledged:
-            self.records.popleft()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + _POLL
-        while not self.urgent and self._slots() == self.slots and (rest := end - loop.time()) > 0:
-            self.changed.clear()
-            if self.sequence > after and (wait := INTERVAL) < rest:
-                rest = wait  # there is something, but nothing that cannot wait a little for more
-                end = min(end, loop.time() + rest)
-            try:
-                await asyncio.wait_for(self.changed.wait(), min(rest, _GLANCE))
-            except TimeoutError:
-                continue
-        self.urgent = False
-        self.slots = self._slots()
-        fresh = [record for record in self.records if record[0] > after][:_MAX_RECORDS]
-        if fresh and fresh[-1][0] < self.sequence:
-            self.urgent = True
-        return {"records": fresh, "slots": self.slots}
+        return await self.outbox.exchange(after, acknowledged, self._slots)
 
     async def obey(self, decisions: list[Any], cancelled: list[str]) -> None:
         """Pass the driver's decisions on to the reports that wait for them, and void cancelled keys."""
@@ -267,12 +238,12 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """New slots are news to the driver."""
-        self._hurry()
+        self.outbox.hurry()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Fewer slots are, too."""
         self.departures.left(worker)
-        self._hurry()
+        self.outbox.hurry()
 
     def _hand_over(self, key: str, run: _Run) -> None:
         """The end is told when both are known: what the trial said of it, and that its slot is free again."""
@@ -281,8 +252,8 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
 
     def _finish(self, key: str, record: list[Any]) -> None:
         self._void(key)
-        self._record(record)
-        self._hurry()
+        self.outbox.put(record)
+        self.outbox.hurry()
 
     def _void(self, key: str) -> None:
         self.runs.pop(key, None)
@@ -292,14 +263,6 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             future = self.asks.pop(ask)
             if not future.done():
                 future.set_result("STALE")
-
-    def _record(self, record: list[Any]) -> None:
-        self.sequence += 1
-        self.records.append((self.sequence, record))
-
-    def _hurry(self) -> None:
-        self.urgent = True
-        self.changed.set()
 
     def _interval(self) -> float:
         # One message costs the scheduler about 0.15 ms: with many workers each gathers for longer.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from dhpo import scalarization
-from dhpo.encoding import Encoding
 from dhpo.errors import ExhaustedFailuresError, SettingError
 from dhpo.objectives import Objectives
+from dhpo.searchers._cbo_settings import as_json, check_choice, check_count, check_number, shape
 from dhpo.searchers.acquisition import Acquisition, Array, Scheduler, check_scheduler, scheduled
 from dhpo.searchers.base import proposal_rng
 from dhpo.searchers.design import Design, check_design
@@ -136,20 +136,24 @@ class CBO:
         check_scheduler(self.scheduler)
         check_design(self.initial_point_generator, "initial_point_generator")
         check_initial_points(self.initial_points)
-        _check_choice(self, "acq_optimizer", ("sampling", "auto"))
-        _check_choice(self, "multi_point_strategy", STRATEGIES)
-        _check_choice(self, "filter_failures", FAILURES)
-        _check_choice(self, "moo_scalarization_strategy", tuple(SCALARISATIONS))
-        _check_choice(self, "objective_scaler", SCALERS)
-        _check_choice(self, "acq_resource", ("max", "first", "observed"))
-        _check_choice(self, "rung_trust", ("measured", "equal"))
-        _check_number(self, "kappa", 0.0, math.inf)
-        _check_number(self, "xi", 0.0, math.inf)
-        _check_number(self, "random_fraction", 0.0, 1.0)
-        _check_number(self, "update_prior_quantile", 0.0, 1.0)
-        _check_count(self, "n_points", 1, optional=False)
-        _check_count(self, "n_initial_points", 1, optional=True)
-        _check_count(self, "max_failures", 1, optional=True)
+        choices = {
+            "acq_optimizer": ("sampling", "auto"),
+            "multi_point_strategy": STRATEGIES,
+            "filter_failures": FAILURES,
+            "moo_scalarization_strategy": tuple(SCALARISATIONS),
+            "objective_scaler": SCALERS,
+            "acq_resource": ("max", "first", "observed"),
+            "rung_trust": ("measured", "equal"),
+        }
+        for name, among in choices.items():
+            check_choice(name, getattr(self, name), among)
+        check_number("kappa", self.kappa, 0.0)
+        check_number("xi", self.xi, 0.0)
+        check_number("random_fraction", self.random_fraction, 0.0, 1.0)
+        check_number("update_prior_quantile", self.update_prior_quantile, 0.0, 1.0)
+        check_count("n_points", self.n_points)
+        check_count("n_initial_points", self.n_initial_points, optional=True)
+        check_count("max_failures", self.max_failures, optional=True)
         if not all(isinstance(prior, Prior) for prior in self.priors):
             raise SettingError(f"prior={self.prior!r}: give what dhpo.searchers.fit_prior returns, or a list of such")
 
@@ -172,14 +176,14 @@ class CBO:
             if value is not None and len(value) != len(objectives):
                 raise SettingError(f"{name}={value!r} has {len(value)} entries for {len(objectives)} objectives "
                                    f"({', '.join(objectives.names)}): give one for each")  # fmt: skip
-        columns = _shape(problem.encoding)
-        if any(_shape(prior.encoding) != columns for prior in self.priors):
+        columns = shape(problem.encoding)
+        if any(shape(prior.encoding) != columns for prior in self.priors):
             raise SettingError("the prior was fitted for another space: fit it again for this one")
         return CBOState(self, problem, objectives, seed, max_t)
 
     def settings(self) -> dict[str, Any]:
         """The JSON form; what JSON cannot express is named only."""
-        values = {field.name: _as_json(getattr(self, field.name)) for field in fields(self)}
+        values = {field.name: as_json(getattr(self, field.name)) for field in fields(self)}
         return {"searcher": "CBO", **values}
 
 
@@ -391,39 +395,3 @@ class CBOState:
 def _first_waiting(n: int) -> int:
     """The first of ``n`` waiting trials that counts. It moves by steps, so that a batch needs few new beginnings."""
     return max(0, -(-(n - PENDING) // _DROPPED) * _DROPPED)
-
-
-def _check_choice(settings: CBO, name: str, choices: Sequence[str]) -> None:
-    value = getattr(settings, name)
-    if value not in choices:
-        raise SettingError(f"{name}={value!r} is unknown: write one of {', '.join(map(repr, choices))}")
-
-
-def _check_number(settings: CBO, name: str, low: float, high: float) -> None:
-    value = getattr(settings, name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        limits = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
-        raise SettingError(f"{name}={value!r}: give a number {limits}")
-
-
-def _check_count(settings: CBO, name: str, least: int, optional: bool) -> None:
-    value = getattr(settings, name)
-    if not (optional and value is None) and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-        raise SettingError(f"{name}={value!r}: give an integer of at least {least}{', or None' * optional}")
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Prior):
-        return {"rows": len(value.rows), "digest": value.digest, "weight": value.weight}
-    if isinstance(value, Mapping):
-        return {str(k): _as_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return getattr(value, "__qualname__", None) or repr(value)
-
-
-def _shape(encoding: Encoding) -> list[tuple[str, str, int, bool]]:
-    """What encoded rows of two spaces must have in common to mean the same."""
-    return [(column.name, column.kind, column.n_choices, column.log) for column in encoding.columns]

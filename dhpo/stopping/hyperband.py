@@ -13,14 +13,14 @@ from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import floor, isfinite, log
-from numbers import Integral, Real
+from math import floor, isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhpo.errors import ReportError, SettingError
+from dhpo.stopping._settings import all_below, ascending, check_time_attr, check_whole, geometric, positive
 from dhpo.stopping.agreement import Agreement
 from dhpo.stopping.promotion import PromotionRung
 from dhpo.stopping.ranking import BoundRanking, Ranking
@@ -28,7 +28,6 @@ from dhpo.trial import Decision
 
 Array: TypeAlias = NDArray[np.float64]
 
-_MOST_RUNGS = 1000
 _TYPES = ("stopping", "promotion")
 
 
@@ -102,23 +101,21 @@ class Hyperband:
     adaptive: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.time_attr, str) or not self.time_attr:
-            raise SettingError(f"time_attr={self.time_attr!r}: name the reported metric that grows, such as 'epoch'")
+        check_time_attr(self.time_attr)
         if self.type not in _TYPES:
             raise SettingError(f"type={self.type!r} is unknown: write one of {', '.join(map(repr, _TYPES))}")
         if self.adaptive and self.type != "stopping":
             raise SettingError(f"adaptive=True goes with type='stopping', not {self.type!r}: leave one of them out")
-        if isinstance(self.brackets, bool) or not isinstance(self.brackets, int) or self.brackets < 1:
-            raise SettingError(f"brackets={self.brackets!r}: give a whole number of at least 1")
-        self._set("grace_period", _positive("grace_period", self.grace_period))
-        self._set("reduction_factor", _positive("reduction_factor", self.reduction_factor))
+        check_whole("brackets", self.brackets)
+        self._set("grace_period", positive("grace_period", self.grace_period))
+        self._set("reduction_factor", positive("reduction_factor", self.reduction_factor))
         if self.reduction_factor <= 1:
             raise SettingError(f"reduction_factor={self.reduction_factor!r}: give a number above 1, such as 3")
         if self.rung_levels is not None:
-            self._set("rung_levels", _ascending(self.rung_levels))
+            self._set("rung_levels", ascending(self.rung_levels))
         Ranking(self.ranking, self.num_weights, self.rho)
         if self.max_t is not None:
-            self._set("max_t", _positive("max_t", self.max_t))
+            self._set("max_t", positive("max_t", self.max_t))
             self._levels(self.max_t)
 
     def bind(self, n_objectives: int, *, max_t: float | None, seed: int) -> HyperbandState:
@@ -138,7 +135,7 @@ class Hyperband:
                 "max_t=None, and the space does not tell it either: give Hyperband(max_t=...), the resource "
                 f"({self.time_attr}) at which a trial is complete"
             )
-        limit = _positive("max_t", limit)
+        limit = positive("max_t", limit)
         ranking = Ranking(self.ranking, self.num_weights, self.rho).bind(n_objectives, seed)
         return HyperbandState(
             self._levels(limit), limit, n_objectives, ranking, self.brackets,
@@ -159,21 +156,8 @@ class Hyperband:
     def _levels(self, max_t: float) -> tuple[float, ...]:
         """The levels up to ``max_t``; the last may equal it, and is then no rung but counts for the brackets."""
         if self.rung_levels is not None:
-            if self.rung_levels[-1] >= max_t:
-                raise SettingError(
-                    f"rung_levels={list(self.rung_levels)} reaches max_t={max_t}: leave out the levels from max_t on, "
-                    "where trials are complete anyway"
-                )
-            return tuple(self.rung_levels)
-        first, factor = self.grace_period, self.reduction_factor
-        if max_t < first:
-            raise SettingError(f"max_t={max_t} is below grace_period={first}: lower grace_period or raise max_t")
-        if log(max_t / first) / log(factor) > _MOST_RUNGS:
-            raise SettingError(f"reduction_factor={factor} makes more than {_MOST_RUNGS} rungs: raise it, to 3 say")
-        levels: list[float] = []
-        while (level := _tidy(first * factor ** len(levels))) <= max_t:
-            levels.append(level)
-        return tuple(levels)
+            return all_below(self.rung_levels, max_t)
+        return geometric(self.grace_period, self.reduction_factor, max_t)
 
 
 class RungView(NamedTuple):
@@ -385,30 +369,3 @@ def _cutoff(merits: Sequence[float] | Array, quantile: float) -> float:
     if not isfinite(gap):  # two large numbers of opposite sign
         return below * (1 - share) + above * share
     return above - gap * (1 - share) if share >= 0.5 else below + gap * share
-
-
-def _tidy(level: float) -> float:
-    """A level without the rounding of its computation: 0.1 * 3 is 0.3, and whole numbers are ints."""
-    return level if isinstance(level, int) else _plain(float(f"{level:.12g}"))
-
-
-def _plain(value: float) -> float:
-    """An int where it is one."""
-    return int(value) if value.is_integer() else value
-
-
-def _positive(name: str, value: Any) -> float:
-    """Read a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value) or value <= 0:
-        raise SettingError(f"{name}={value!r}: give a finite number above 0")
-    return int(value) if isinstance(value, Integral) else _plain(float(value))
-
-
-def _ascending(levels: Any) -> tuple[float, ...]:
-    """Read rung levels."""
-    if isinstance(levels, str) or not isinstance(levels, Sequence) or not levels:
-        raise SettingError(f"rung_levels={levels!r}: give ascending numbers such as [1, 3, 9], or None")
-    numbers = tuple(_positive("a level of rung_levels", level) for level in levels)
-    if any(left >= right for left, right in pairwise(numbers)):
-        raise SettingError(f"rung_levels={list(levels)} does not ascend strictly: give numbers such as [1, 3, 9]")
-    return numbers

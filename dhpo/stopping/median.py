@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import asdict, dataclass
-from math import floor, inf, isfinite
+from math import floor, inf
 from typing import Any
 
 import numpy as np
 
-from dhpo.errors import SettingError
+from dhpo.stopping._settings import check_number, check_time_attr, check_whole
 from dhpo.stopping.ranking import BoundRanking, Ranking
 from dhpo.trial import Decision
 
@@ -57,9 +57,7 @@ class MedianStopper:
         check_number("interval", self.interval)
         if self.max_t is not None:
             check_number("max_t", self.max_t)
-        population = self.grace_population
-        if isinstance(population, bool) or not isinstance(population, int) or population < 1:
-            raise SettingError(f"grace_population={population!r}: give a whole number of at least 1")
+        check_whole("grace_population", self.grace_population)
         Ranking(self.ranking)
 
     def bind(self, n_objectives: int, *, max_t: float | None, seed: int) -> MedianState:
@@ -148,24 +146,3 @@ class MedianState:
             stops = bool(scores[-1] > np.median(scores[:-1]))
         others.append(curve.average)
         return stops
-
-
-def check_time_attr(value: Any) -> None:
-    """Refuse what is no name of a reported metric.
-
-    Raises:
-        SettingError: it is something else.
-    """
-    if not isinstance(value, str) or not value:
-        raise SettingError(f"time_attr={value!r}: name the reported metric that grows, such as 'epoch'")
-
-
-def check_number(name: str, value: Any, *, positive: bool = True) -> None:
-    """Refuse what is no finite number above 0, or of at least 0.
-
-    Raises:
-        SettingError: it is something else.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    if not number or value < 0 or (positive and value == 0):
-        raise SettingError(f"{name}={value!r}: give a finite number {'above' if positive else 'of at least'} 0")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dhpo.stopping.median import check_number, check_time_attr
+from dhpo.stopping._settings import check_number, check_time_attr
 from dhpo.trial import Decision
 
 

@@ -40,6 +40,7 @@ from dhpo.scalarization import (
     orthant_weights,
     simplex_weights,
 )
+from dhpo.stopping._settings import check_whole
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -67,8 +68,7 @@ class Ranking:
     def __post_init__(self) -> None:
         if self.name not in RANKINGS:
             raise SettingError(f"ranking={self.name!r} is unknown: use one of {', '.join(RANKINGS)}")
-        if isinstance(self.num_weights, bool) or not isinstance(self.num_weights, int) or self.num_weights < 1:
-            raise SettingError(f"num_weights={self.num_weights!r}: give a whole number of at least 1")
+        check_whole("num_weights", self.num_weights)
         if not isinstance(self.rho, int | float) or not isfinite(self.rho) or self.rho < 0:
             raise SettingError(f"rho={self.rho!r}: give a finite number of at least 0, such as 0.05")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 #: Seconds that the trials have for it. Batch systems wait for ten at least before they kill.
 GRACE = 5.0
-#: Seconds for the usual effect. Python would wait for the thread of a trial that does not report, until the batch system
-#: kills all of the job, and what it has put on the node's disk would stay there.
+#: Seconds for the usual effect. Python would wait for the thread of a trial that does not report, until the batch
+#: system kills all of the job, and what it has put on the node's disk would stay there.
 LAST = 3.0
 
 Leave = Callable[[], Awaitable[None]]

@@ -22,7 +22,10 @@ from distributed import Client, LocalCluster, Scheduler, SchedulerPlugin, Worker
 from dhpo import HpProblem, Hyperband, Search
 from dhpo.clusters.local import Local
 from dhpo.errors import AbandonedTrial, ClusterError, RunFunctionError
-from dhpo.events import Start, WorkerLost
+from dhpo.events import Cancel, Start, WorkerLost
+from dhpo.executors._outlook import Outlook
+from dhpo.executors._reading import Reader
+from dhpo.executors._tasks import Tasks
 from dhpo.executors.base import WallClock
 from dhpo.executors.dask import DaskExecutor
 from dhpo.executors.relay import Relay
@@ -510,7 +513,7 @@ def test_records_of_a_stale_attempt_are_refused() -> None:
                 await relay.ask("tcp://w:1", [["report", "trial-t-0-1", 5, 0, 1, 1, 1.0, {}]], "trial-t-0-1", 1)
                 == "STALE"
             )
-            assert len(relay.records) == 0
+            assert len(relay.outbox) == 0
             from dhpo.executors.relay import _Run
 
             relay.runs["trial-t-0-1"] = _Run(5, "tcp://w:1")
@@ -539,22 +542,24 @@ def test_new_slots_are_told_although_no_hook_of_the_scheduler_says_so() -> None:
         async with Scheduler(dashboard_address=":0", port=0) as scheduler:
             relay = Relay("t", {}, "client")
             await relay.start(scheduler)
+            slots = 0
+            relay._slots = lambda: slots  # type: ignore[method-assign]
             assert (await relay.exchange(0, 0))["slots"] == 0
             poll = asyncio.create_task(relay.exchange(0, 0))
             await asyncio.sleep(0)
-            relay._slots = lambda: 7  # type: ignore[method-assign]
+            slots = 7
             assert (await asyncio.wait_for(poll, 10))["slots"] == 7  # well before the poll's own end
 
     asyncio.run(main())
 
 
 def test_what_a_closing_worker_lets_go_of_is_started_again() -> None:
-    executor = DaskExecutor(Local(1))
-    executor._clock = WallClock(0.0)
-    executor._starts[4] = start = Start(4, 2, {}, (), None)
-    executor._keys[4] = key = executor._key(start)
-    assert executor._event(["end", key, "returned", ""], 5.0) == WorkerLost(5.0, 4, 2, "")
-    assert executor._event(["end", key, "returned", ""], 6.0) is None  # told twice
+    tasks, start = Tasks({}), Start(4, 2, {}, (), None)
+    reader = Reader(tasks, Outlook(), WallClock(0.0))
+    tasks.begin(start)
+    key = tasks.key_of(Cancel(4, 2))
+    assert reader.event(["end", key, "returned", ""], 5.0) == WorkerLost(5.0, 4, 2, "")
+    assert reader.event(["end", key, "returned", ""], 6.0) is None  # told twice
 
 
 def test_a_cancelled_key_is_void() -> None:

@@ -192,9 +192,9 @@ def test_a_chain_goes_on_by_itself_until_the_search_is_finished(slurm: Slurm, tm
     project.wait_for_trials(6, begun=8)
     (second,) = set(project.queue()) - {first}
     assert f"afterany:{first}" in slurm.call("scontrol", "show", "job", second)
-    (tmp_path / "go").touch()
     slurm.call("scancel", "--batch", "--signal=TERM", first)
     project.wait_for(first)
+    (tmp_path / "go").touch()  # not before: the first job would come to the end of the search
     project.wait_for(second)
     assert project.statuses() == [Status.COMPLETED] * 10
     assert slurm.state(str(int(second) + 1))[0] == "CANCELLED"  # the third was not needed

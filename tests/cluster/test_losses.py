@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,15 +16,22 @@ from typing import Any
 import pytest
 from distributed import Client, Scheduler, Worker
 from distributed import Status as WorkerStatus
+from distributed.comm.core import CommClosedError
 from renewing import Renewing
+from slurm import wait_until
 
 from dhpo import HpProblem, NeverStop, Results, Search
 from dhpo import journal as journals
+from dhpo.clusters._scheduler_process import SchedulerProcess
 from dhpo.clusters.existing import Existing
 from dhpo.errors import ClusterError
-from dhpo.events import Event, Start, TrialCompleted, TrialReported, WorkerLost
+from dhpo.events import Cancel, Event, Start, TrialCompleted, TrialReported, WorkerLost
 from dhpo.executors._departures import Departures
-from dhpo.executors.dask import DaskExecutor
+from dhpo.executors._link import Link
+from dhpo.executors._outlook import Outlook
+from dhpo.executors._reading import Reader
+from dhpo.executors._tasks import Tasks
+from dhpo.executors.base import Inbox, WallClock
 from dhpo.executors.relay import Relay, _Run
 from dhpo.study import Study
 from dhpo.trial import Status
@@ -130,6 +138,122 @@ def test_a_worker_that_is_told_to_end_lets_its_trial_leave(tmp_path: Path, nanny
     assert trial.lost() == {""}
     assert trial.repeated() <= nanny  # a nanny ends its worker in the middle of an epoch
     assert cluster.exits[0] == 0
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_worker_that_is_told_to_end_does_so_though_its_trial_does_not(tmp_path: Path, alone: bool) -> None:
+    """Whether the scheduler is there or not: else the batch system kills the job, which then cannot clean up."""
+
+    def train(config: Any, report: Any) -> float:
+        import time
+
+        while report.attempt == 1:
+            (tmp_path / "begun").touch()
+            time.sleep(0.05)
+        return 1.0
+
+    cluster = Renewing(1)
+    search = Search({"x": (0.0, 1.0)}, train, cluster=cluster, searcher="random", log_dir=tmp_path / "run")
+    ended: list[int] = []
+
+    def tell() -> None:
+        wait_until((tmp_path / "begun").exists, "the trial")
+        worker, _ = cluster.workers.pop(0)  # left alone by the end of the cluster
+        try:
+            if alone:
+                assert cluster.scheduler is not None
+                cluster.scheduler.kill()
+            os.killpg(worker.pid, signal.SIGTERM)
+            wait_until(lambda: worker.poll() is not None, "the worker's end")
+            ended.append(worker.returncode)
+        finally:
+            worker.kill()
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    results = search.run(1, progress=False)
+    teller.join()
+    assert ended == [0]
+    assert list(results.statuses().values()) == [Status.COMPLETED]
+
+
+def test_a_worker_without_a_scheduler_ends_though_its_trial_does_not(tmp_path: Path) -> None:
+    """As when the driver and the scheduler were killed."""
+
+    def train(config: Any) -> float:
+        import time
+
+        while True:
+            (tmp_path / "begun").touch()
+            time.sleep(0.05)
+
+    cluster = Renewing(1)
+    search = Search({"x": (0.0, 1.0)}, train, cluster=cluster, searcher="random", log_dir=tmp_path / "run")
+    cluster.restartable = False
+    ended: list[int] = []
+
+    def kill() -> None:
+        wait_until((tmp_path / "begun").exists, "the trial")
+        cluster.n = 0
+        worker, _ = cluster.workers.pop(0)  # left alone by the end of the cluster
+        assert cluster.scheduler is not None
+        cluster.scheduler.kill()
+        try:
+            wait_until(lambda: worker.poll() is not None, "the worker's end")
+            ended.append(worker.returncode)
+        finally:
+            worker.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ClusterError):
+        search.run(1, progress=False)
+    killer.join()
+    assert ended == [0]
+
+
+def test_a_scheduler_outlives_the_signals_that_end_its_driver(tmp_path: Path) -> None:
+    """Batch systems send them to all processes of a job, and the trials are still to leave."""
+
+    async def run() -> None:
+        scheduler = SchedulerProcess(tmp_path / "log", security=None, interface="lo", dashboard_address=None)
+        await scheduler.start()
+        try:
+            client = await scheduler.connect()
+            process = scheduler._process
+            assert process is not None
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+                process.send_signal(number)
+                assert await client.scheduler.identity()
+            await client.close()
+        finally:
+            await scheduler.close()
+        assert process.returncode == 0
+
+    asyncio.run(run())
+
+
+def test_nobody_to_recall_is_no_error() -> None:
+    """The scheduler of a driver's own may end together with it."""
+
+    class Scheduler:
+        def __getattr__(self, operation: str) -> Any:
+            async def call(**message: Any) -> Any:
+                if operation.startswith("dhpo_exchange"):
+                    await asyncio.Event().wait()
+                raise CommClosedError("it is gone")
+
+            return call
+
+    async def recall() -> None:
+        link = Link(SimpleNamespace(scheduler=Scheduler()), "t", lambda *_: b"", dict, Inbox())
+        link.recall()
+        (task,) = link._tasks
+        await asyncio.wait([task])
+        assert task.exception() is None
+        link.close()
+
+    asyncio.run(recall())
 
 
 def test_what_does_not_get_on_in_whole_lives_of_workers_fails(tmp_path: Path) -> None:
@@ -288,14 +412,16 @@ def test_whose_loss_is_excused() -> None:
 
 
 def test_a_trial_that_did_not_fit_where_it_came_to_is_given_out_again_and_nobody_hears_of_it() -> None:
-    executor = DaskExecutor(Renewing())
-    start = Start(4, 2, {}, (), None)
-    executor._starts[4], executor._keys[4] = start, executor._key(start)
-    key = executor._keys[4]
-    assert executor._event(["end", key, "bounced"], 5.0) is None
-    assert list(executor._held) == [start]
-    assert executor._keys == {}
-    assert executor._key(start) != key  # Dask may still know that one
+    tasks, start = Tasks({}), Start(4, 2, {}, (), None)
+    reader = Reader(tasks, Outlook(), WallClock(0.0))
+    tasks.begin(start)
+    key = tasks.key_of(Cancel(4, 2))
+    assert reader.event(["end", key, "bounced"], 5.0) is None
+    assert len(tasks) == 0
+    assert tasks.ready(room=1, fits=lambda start: False) == []
+    assert tasks.ready(room=1, fits=lambda start: True) == [start]
+    tasks.begin(start)
+    assert tasks.key_of(Cancel(4, 2)) != key  # Dask may still know that one
 
 
 class Hopeless:

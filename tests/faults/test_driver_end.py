@@ -153,3 +153,28 @@ def test_a_signal_that_comes_twice_ends_the_run_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 0
     assert process.stdout.read() == "interrupted True\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_does_not_keep_the_cluster_from_being_cleared_away(tmp_path: Path, number: int) -> None:
+    """A batch system's signal comes twice, from itself and from the job's script; the first may have ended the run."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import asyncio, os, sys\nimport dhpo\nfrom dhpo.clusters.local import Local\n"
+        "class Late(Local):\n"
+        "    async def close(self):\n"
+        "        os.kill(os.getpid(), int(sys.argv[1]))\n"
+        "        await asyncio.sleep(0)\n"
+        "        await super().close()\n"
+        "        print('closed', flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    cluster = Late(1, dashboard_address=None)\n"
+        "    search = dhpo.Search({'x': (0.0, 1.0)}, lambda c: c.x, cluster=cluster, searcher='random')\n"
+        "    search.run(2, progress=False)\n"
+        "    print('interrupted', search.interrupted)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(int(number))], stdout=subprocess.PIPE, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "closed\ninterrupted False\n")

@@ -27,7 +27,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         "results", "_frame", "_front", "_points", "_progress", "_ending", "_trials", "results_csv",
     ),
     5: ("executors", "clusters", "worker", "proposer", "searcher_process", "journal", "_codec", "_lines"),
-    4: ("study", "budget", "known", "walltime"),
+    4: ("study", "_trial_state", "budget", "known", "walltime"),
     3: ("searchers", "stopping"),
     2: (
         "pareto", "scalarization", "ranks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -101,7 +102,10 @@ def test_a_slurm_job() -> None:
     assert worker(text).startswith(
         "keep_worker 7 /opt/py/bin/python -m distributed.cli.dask_worker tls://10.0.0.1:4711 "
     )
-    for part in ("--nthreads 1 ", "--memory-limit 0 ", "--no-nanny ", "--resources GPU=2", "--interface ib0"):
+    for part in (
+        "--nthreads 1 ", "--memory-limit 0 ", "--no-nanny ", "--resources GPU=2", "--interface ib0",
+        "--no-dashboard --dashboard-address 127.0.0.1:0 ",
+    ):  # fmt: skip
         assert part in f"{worker(text)} "
 
 
@@ -173,6 +177,11 @@ def test_the_log_of_an_odd_directory() -> None:
     assert '-o "/my logs/50%%/7.log"' in directives(text)
 
 
+def test_the_output_of_a_pbs_job_in_an_odd_directory() -> None:
+    text = script(dhpo.PBS(1), Site("n", Path("/my logs"), Path("/"), "tls://h:1", None))
+    assert '-o "/my logs/7.pbs"' in directives(text)
+
+
 @pytest.mark.parametrize("bad", [
     {"n_workers": 0}, {"n_workers": 2.5}, {"num_cpus": -1}, {"num_gpus": 0.5}, {"walltime": "90"},
     {"walltime": "1:2:3:4"}, {"job_directives": "--exclusive"}, {"prologue": [1]}, {"env": {"A B": "c"}},
@@ -206,7 +215,9 @@ def test_walltimes_with_and_without_days_agree(d: int, h: int, m: int, s: int) -
 # The shell function around a worker.
 
 
-def keep(tmp_path: Path, program: str, *, wait: float = 20, signal_after: str | None = None) -> tuple[int, str]:
+def keep(
+    tmp_path: Path, program: str, *, wait: float = 20, signal_after: str | None = None, others: int = 0
+) -> tuple[int, str]:
     """Run keep_worker around a little program; return its exit status and output."""
     (tmp_path / "worker.sh").write_text(program)
     text = f"{KEEP_WORKER}\nkeep_worker 7 bash {tmp_path}/worker.sh\n"
@@ -219,7 +230,7 @@ def keep(tmp_path: Path, program: str, *, wait: float = 20, signal_after: str | 
             time.sleep(0.01)
         process.terminate()
     output, _ = process.communicate(timeout=wait)
-    assert not list(tmp_path.glob("dhpo-*"))  # the scratch directory is gone
+    assert len(list(tmp_path.glob("dhpo-*"))) == max(0, others - 1)  # the scratch directory is gone
     return process.returncode, output
 
 
@@ -247,6 +258,23 @@ def test_the_signal_to_end_is_passed_on(tmp_path: Path) -> None:
     program = f"trap 'echo told; exit 0' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done"
     status, output = keep(tmp_path, program, signal_after="up")
     assert (status, output) == (0, "told\n")
+
+
+def test_what_a_killed_job_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    hour = time.time() - 3600
+    for name in ("dhpo-killed00", "dhpo-living00", "dhpo-recent00", "dhpo-foreign0", "other-thing0"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        if name != "dhpo-foreign0":
+            (tmp_path / name / "lock").touch()
+        if name != "dhpo-recent00":
+            os.utime(tmp_path / name, (hour, hour))
+    with open(tmp_path / "dhpo-living00" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        program = f"ls {tmp_path}; flock -n $4/lock true || echo held"
+        _, output = keep(tmp_path, program, others=4)
+    assert output.split()[-1] == "held"  # by the worker, too
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert left == {"dhpo-living00", "dhpo-recent00", "dhpo-foreign0", "other-thing0"}
 
 
 # The environment.

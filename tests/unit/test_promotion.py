@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dhpo import HpProblem, Hyperband, Results, Search
 from dhpo._codec import decode, encode
+from dhpo._trial_state import TrialState
 from dhpo._trials import TrialFold
 from dhpo.errors import SettingError, StopTrial
 from dhpo.events import (
@@ -34,7 +35,7 @@ from dhpo.executors.simulated import Simulated
 from dhpo.objectives import Objectives
 from dhpo.stopping.hyperband import HyperbandState
 from dhpo.stopping.ranking import rank_in_rung
-from dhpo.study import Study, TrialState, follow_up
+from dhpo.study import Study, follow_up
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
 ONE = Objectives.parse({"a": "MIN"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +74,14 @@ def test_what_the_searcher_raises_is_raised_here() -> None:
     failures = [Observation(n, {"x": float(n), "y": "a"}, Phase.FAILED) for n in range(2)]
     with process(bound(CBO(max_failures=2))) as child, pytest.raises(ExhaustedFailuresError, match="2 trials failed"):
         child.turn(failures, range(2, 3))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_what_tells_all_processes_of_a_job_to_end_is_for_the_driver(number: int) -> None:
+    with process(bound()) as child:
+        wait_for(child)
+        child._child.send_signal(number)
+        assert len(child.turn([], range(2))) == 2
 
 
 def test_a_process_that_was_killed_is_an_error_that_says_so() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dhpo._codec import decode, encode
+from dhpo._trial_state import MAX_LOSSES, MAX_LOST_WORKERS
 from dhpo.events import (
     Command,
     Conclude,
@@ -30,7 +31,7 @@ from dhpo.events import (
 from dhpo.objectives import Objectives
 from dhpo.stopping.base import NeverStop
 from dhpo.stopping.hyperband import Hyperband
-from dhpo.study import MAX_LOSSES, MAX_LOST_WORKERS, Study, follow_up
+from dhpo.study import Study, follow_up
 from dhpo.trial import Decision, Phase, Proposal, Status
 
 NAN = float("nan")

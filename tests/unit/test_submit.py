@@ -78,7 +78,7 @@ def test_what_a_slurm_job_asks_for() -> None:
     assert directives(asked.script()) == [
         "--job-name=dhpo-tune", "--ntasks=16", "--cpus-per-task=4", "--mem-per-cpu=2560M", "--gpus-per-task=1",
         "--time=01:30:00", "--signal=B:TERM@120", "--no-kill", "--open-mode=append", "--partition=gpu",
-        "--account=chem", f"--output={asked.run_directory()}/dhpo-tune-%j.out", "--constraint=a100",
+        "--account=chem", f'--output="{asked.run_directory()}"/dhpo-tune-%j.out', "--constraint=a100",
     ]  # fmt: skip
 
 
@@ -89,8 +89,35 @@ def test_what_a_pbs_job_asks_for() -> None:
     )  # fmt: skip
     assert directives(asked.script()) == [
         "-N dhpo-tune", "-l select=2:ncpus=4:mem=1536mb:ngpus=1", "-l walltime=36:00:00", "-j oe", "-V", "-q gpu",
-        "-A chem", f"-o {asked.run_directory()}/", "-l place=scatter",
+        "-A chem", f'-o "{asked.run_directory()}"/', "-l place=scatter",
     ]  # fmt: skip
+
+
+def test_output_goes_to_the_directory_whatever_its_name(tmp_path: Path) -> None:
+    (output,) = (
+        directive
+        for directive in directives(Submission("tune.py", System.SLURM, directory=tmp_path / "50%").script())
+        if directive.startswith("--output")
+    )
+    assert output == f"--output={tmp_path}/50%%/dhpo-50-%j.out"
+
+
+@pytest.mark.parametrize(("walltime", "seconds"), [("4h", 120), ("20min", 120), ("5min", 30), ("1min", 6), ("5", 1)])
+def test_a_short_job_is_told_later_of_its_end(walltime: str, seconds: int) -> None:
+    script = Submission("tune.py", System.SLURM, Mode.CHAIN, walltime=walltime).script()
+    assert f"--signal=B:TERM@{seconds}" in directives(script)
+
+
+@pytest.mark.parametrize("system", System)
+def test_a_directory_that_cannot_be_written_is_named(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", {System.SLURM: "sbatch", System.PBS: "qsub"}[system], "echo 7")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}")
+    (tmp_path / "file").touch()
+    asked = Submission("tune.py", system, directory=tmp_path / "file" / "run")
+    with pytest.raises(DhpoError, match=r"file/run/job\.sh cannot be written .*choose another --log-dir"):
+        submit(asked, asked.script())
 
 
 @pytest.mark.parametrize("system", System)

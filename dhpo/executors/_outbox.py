@@ -1,0 +1,73 @@
+"""The records that wait for the driver: numbered, and kept until it has them in its journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+#: Seconds for which reports that need no decision may be gathered.
+INTERVAL = 0.1
+#: At most this many records travel in one answer to the driver.
+_MAX_RECORDS = 20_000
+_POLL = 20.0
+#: Seconds between looks at the slots: that a worker begins, pauses or goes on is told to no plugin.
+_GLANCE = 0.5
+
+
+class Outbox:
+    """Answers the driver's long polls: with records, and with the number of slots when that changes."""
+
+    def __init__(self) -> None:
+        self._records: deque[tuple[int, list[Any]]] = deque()
+        self._last = 0  # the number of the last record
+        self._slots = 0  # as the driver was told last
+        self._changed = asyncio.Event()
+        self._urgent = True  # the first answer tells the driver how many slots there are
+
+    def __len__(self) -> int:
+        """How many records are kept."""
+        return len(self._records)
+
+    def put(self, record: list[Any]) -> None:
+        """Number a record and keep it. It waits for others, unless :meth:`hurry` is called."""
+        self._last += 1
+        self._records.append((self._last, record))
+
+    def look(self) -> None:
+        """Have a poll that waits look at what has come."""
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """Have the poll answered at once."""
+        self._urgent = True
+        self._changed.set()
+
+    async def exchange(self, after: int, acknowledged: int, slots: Callable[[], int]) -> dict[str, Any]:
+        """Wait for something new, and hand it over; forget the records that are acknowledged.
+
+        Args:
+            after: the last number that the driver has.
+            acknowledged: the last number that is in its journal.
+            slots: counts the slots.
+        """
+        while self._records and self._records[0][0] <= acknowledged:
+            self._records.popleft()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _POLL
+        while not self._urgent and slots() == self._slots and (rest := end - loop.time()) > 0:
+            self._changed.clear()
+            if self._last > after and (wait := INTERVAL) < rest:
+                rest = wait  # there is something, but nothing that cannot wait a little for more
+                end = min(end, loop.time() + rest)
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(rest, _GLANCE))
+            except TimeoutError:
+                continue
+        self._urgent = False
+        self._slots = slots()
+        fresh = [record for record in self._records if record[0] > after][:_MAX_RECORDS]
+        if fresh and fresh[-1][0] < self._last:
+            self._urgent = True
+        return {"records": fresh, "slots": self._slots}
