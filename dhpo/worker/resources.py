@@ -114,7 +114,7 @@ def shares(devices: int, num_gpus: float) -> list[tuple[int, ...]]:
     return [tuple(range(first, first + size)) for first in range(0, devices - size + 1, size)]
 
 
-_held: dict[str, tuple[int, socket.socket | None]] = {}  # by what this process asked for
+_held: dict[str, int] = {}  # by what this process asked for
 _lock = threading.Lock()
 
 
@@ -135,23 +135,24 @@ def claim(scope: str, count: int, holder: int) -> int:
         key = f"{scope} {holder}"
         if key not in _held:
             number = 0
-            while not (bound := _bind(f"{scope} {number}"))[0]:
+            while not _bind(f"{scope} {number}"):
                 number += 1
-            _held[key] = number, bound[1]
+            _held[key] = number
             if number >= count:
                 logger.info("all %d shares of the GPUs are taken: share %d is used once more", count, number % count)
-        return _held[key][0] % count
+        return _held[key] % count
 
 
-def _bind(name: str) -> tuple[bool, socket.socket | None]:
-    """Bind a name, if it is free; a system without such names lets everybody have everything."""
+def _bind(name: str) -> bool:
+    """Bind a name, if it is free, until this process ends; without such names everybody may have everything."""
     holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         holder.bind(f"\0dhpo-{os.getuid()}-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
     except OSError as error:
         holder.close()
-        return error.errno != errno.EADDRINUSE, None
-    return True, holder
+        return error.errno != errno.EADDRINUSE
+    holder.detach()  # never to be closed
+    return True
 
 
 class Pins:
