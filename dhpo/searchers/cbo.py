@@ -386,7 +386,7 @@ class CBOState:
             lies = {"cl_min": costs.max(axis=0), "cl_mean": costs.mean(axis=0), "cl_max": costs.min(axis=0)}
             training, beliefs, pool, place = self._fitter.refitted(led, waiting, lies[strategy], resource)
             waiting = waiting[:0]
-        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.inputs_at(place))
+        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.inputs_at(training, place))
         if strategy != "topk":
             maximiser.believe(waiting)
         return maximiser

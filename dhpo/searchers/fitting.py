@@ -100,9 +100,8 @@ class Fitter:
         surrogates = self._surrogates(joined, len(self._history), led)
         return Fit(joined, self._beliefs(surrogates, pool, joined, place), pool, place)
 
-    def inputs_at(self, place: float) -> Callable[[Array], Array]:
-        """What turns encoded rows into model inputs, for a resource that lies there."""
-        training = self.fit().training
+    def inputs_at(self, training: TrainingSet, place: float) -> Callable[[Array], Array]:
+        """What turns encoded rows into inputs of a model fitted to this, for a resource that lies there."""
         return lambda rows: self._inputs(rows, None if training.resources is None else np.full(len(rows), place))
 
     def learn(self) -> None:
@@ -136,7 +135,7 @@ class Fitter:
             base.grown[resource] = Fit(base.training, beliefs, base.pool, place)
         grown = base.grown[resource]
         k = len(grown.training.rows)
-        if k < len(training.rows) or training is not base.training:
+        if training is not base.training:
             points = self._inputs(training.rows[k:], None if training.resources is None else training.resources[k:])
             for belief, costs in zip(grown.beliefs, training.costs.T, strict=True):
                 belief.observe(points, costs)

@@ -24,6 +24,7 @@ import numpy as np
 
 from dhpo.encoding import Encoding
 from dhpo.pareto import non_dominated_rank
+from dhpo.ranks import rank_correlation
 from dhpo.searchers.acquisition import Array, Prediction
 from dhpo.searchers.gaussian_process import GaussianProcess, Lengths, usual_lengths
 from dhpo.searchers.history import TrainingSet
@@ -90,7 +91,7 @@ class Transfer:
         """
         costs, evidence = _comparable(training), max(n_trials - 1, 0)  # a single trial ranks nothing
         for i, prior in enumerate(self._priors):
-            seen = 0.0 if prior.model is None else _rank_correlation(prior.model.predict(inputs), costs)
+            seen = 0.0 if prior.model is None else rank_correlation(prior.model.predict(inputs), costs)
             believed = (PSEUDO * HOPE + evidence * seen) / (PSEUDO + evidence)
             self._correlations[i] = prior.weight * max(believed, 0.0)
 
@@ -297,19 +298,6 @@ def _comparable(training: TrainingSet) -> Array:
     several = training.costs.shape[1] > 1
     cost: Array = non_dominated_rank(training.costs).astype(np.float64) if several else training.costs[:, 0]
     return cost if training.resources is None else _without_resource(cost, training.resources)
-
-
-def _rank_correlation(a: Array, b: Array) -> float:
-    """Spearman's rank correlation, ties sharing their mean rank; 0 where one is constant."""
-    if len(a) < 2 or a.max() == a.min() or b.max() == b.min():
-        return 0.0
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
-def _ranks(values: Array) -> Array:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    result: Array = (np.cumsum(counts) - (counts + 1) / 2.0)[inverse]
-    return result
 
 
 def _log_evidence(process: GaussianProcess, costs: Array) -> float:
