@@ -12,6 +12,7 @@ import logging
 import os
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -39,18 +40,65 @@ def unframed(line: bytes) -> bytes | None:
     return body if line[:9] == b"%08x " % zlib.crc32(body) and line[-1:] == b"\n" else None
 
 
-def open_file(path: Path) -> int:
-    """Open the file for appending; make it and its directory, for their owner only, where they do not exist."""
+def create(path: Path, first_line: Callable[[], bytes]) -> bool:
+    """Have a file appear with its first line in it: who reads it never finds it empty.
+
+    Returns:
+        Whether it did: False where another process was faster, or the file system has no links.
+
+    Raises:
+        JournalError: the file or its directory, made for their owner only, cannot be written.
+    """
+    _make_directory(path)
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    line = first_line()
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        try:
+            write_durably(descriptor, line, 0)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise JournalError(unwritable(path, error)) from error
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        logger.debug("%s was not made by a link: %s", path, error)
+        return False
+    finally:
+        os.unlink(draft)
+    sync_directory(path.parent)
+    return True
+
+
+def _make_directory(path: Path) -> None:
     directory = path.parent
     try:
         if not directory.is_dir():
             directory.parent.mkdir(parents=True, exist_ok=True)
             directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"the journal {path} cannot be opened: {error.strerror}. Choose a directory that you may write to"
+    )
+
+
+def open_file(path: Path) -> int:
+    """Open the file for appending; make it and its directory, for their owner only, where they do not exist."""
+    _make_directory(path)
+    try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise JournalError(
-            f"the journal {path} cannot be opened: {error.strerror}. Choose a directory that you may write to"
-        ) from error
+        raise _unusable(path, error) from error
 
 
 def lock(descriptor: int, path: Path) -> None:

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from dhpo._codec import decode, decode_value, encode, encode_value
-from dhpo._lines import drop_torn_end, framed, lock, open_file, sync_directory, unframed, unwritable, write_durably
+from dhpo._lines import (
+    create,
+    drop_torn_end,
+    framed,
+    lock,
+    open_file,
+    sync_directory,
+    unframed,
+    unwritable,
+    write_durably,
+)
 from dhpo.errors import JournalError
 from dhpo.events import Event
 
@@ -137,16 +147,17 @@ class FileJournal:
             JournalError: the file cannot be opened or written, is no journal, or is of a newer version of dhpo.
         """
         path = Path(directory) / FILE_NAME
+        begun = not path.exists() and create(path, lambda: _header_line(path, _made(header_if_new)))
         descriptor = open_file(path)
         try:
             lock(descriptor, path)
             if is_new := _is_new(descriptor, path):
-                header = header_if_new() if callable(header_if_new) else header_if_new
+                header = _made(header_if_new)
                 start = size = _begin(descriptor, path, header)
             else:
                 header, start = _read_header(path)
                 size = drop_torn_end(descriptor, path, start)
-            return cls(path, descriptor, header, start, size, is_new)
+            return cls(path, descriptor, header, start, size, is_new or begun)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, OSError):
@@ -248,8 +259,11 @@ def _is_new(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _begin(descriptor: int, path: Path, header: Header) -> int:
-    """Write the header; return the file's size."""
+def _made(header_if_new: Header | Callable[[], Header]) -> Header:
+    return header_if_new() if callable(header_if_new) else header_if_new
+
+
+def _header_line(path: Path, header: Header) -> bytes:
     content = {
         "dhpo_journal": header.version,
         "search_id": header.search_id,
@@ -257,9 +271,14 @@ def _begin(descriptor: int, path: Path, header: Header) -> int:
         "settings": header.settings,
     }
     try:
-        line = framed(encode_value(content))
+        return framed(encode_value(content))
     except TypeError as error:
         raise JournalError(f"the settings cannot be written to the journal {path}: {error}") from error
+
+
+def _begin(descriptor: int, path: Path, header: Header) -> int:
+    """Write the header into a file that is there already; return the file's size."""
+    line = _header_line(path, header)
     try:
         os.ftruncate(descriptor, 0)
         write_durably(descriptor, line, 0)

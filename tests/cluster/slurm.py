@@ -143,6 +143,16 @@ def slurm_fixture() -> Iterator[Slurm]:
         yield slurm
 
 
+_running: list[Slurm] = []
+
+
+def clear_queues() -> None:
+    """Cancel what a test, most likely one that failed, has left in a queue: the next one is to find it empty."""
+    for slurm in _running:
+        if slurm.call("squeue", "--noheader").strip():
+            _end_jobs(slurm)
+
+
 @contextmanager
 def running_slurm(nodes: int, cpus: int) -> Iterator[Slurm]:
     """Start a Slurm, and end it with everything that it runs."""
@@ -156,6 +166,8 @@ def running_slurm(nodes: int, cpus: int) -> Iterator[Slurm]:
         slurm = Slurm(root)
         try:
             _start_daemons(slurm, nodes, daemons)
+            _running.append(slurm)
+            daemons.callback(_running.remove, slurm)
             yield slurm
         except BaseException:
             for log in sorted((root / "log").iterdir()):
@@ -228,6 +240,7 @@ def _daemon(slurm: Slurm, program: str, *arguments: str) -> Iterator[None]:
 
 
 def _end_jobs(slurm: Slurm) -> None:
+    """Cancel whatever there is, and wait for its end."""
     slurm.call("scancel", "--user", getpass.getuser())
     wait_until(lambda: not slurm.call("squeue", "-h").strip(), "the end of all jobs")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -278,8 +280,8 @@ def test_closing_twice_is_harmless_and_appending_after_it_is_not(tmp_path: Path)
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
-    FileJournal.open(tmp_path, Header("s", 0.0, {}, VERSION + 1)).close()
-    for attempt in (lambda: read(tmp_path), lambda: FileJournal.open(tmp_path, HEADER)):
+    newer = Header("s", 0.0, {}, VERSION + 1)
+    for attempt in (lambda: FileJournal.open(tmp_path, newer), lambda: read(tmp_path)):
         with pytest.raises(JournalError, match=r"version 2.*update dhpo"):
             attempt()
 
@@ -322,3 +324,44 @@ def test_memory_keeps_thousands_of_batches_compactly() -> None:
     assert batches(journal.replay()) == written
     assert journal._packed
     assert sum(map(len, journal._packed)) < sum(len(encode(batch)) for batch in written) / 4
+
+
+def test_nobody_finds_a_journal_without_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+    sync = os.fdatasync
+
+    def look(descriptor: int) -> None:
+        there.append((tmp_path / "run" / FILE_NAME).exists())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", look)
+    with FileJournal.open(tmp_path / "run", HEADER) as journal:
+        assert there == [False]  # the header was on the disk before the journal had its name
+        assert read(tmp_path / "run")[0] == journal.header == HEADER
+    assert os.listdir(tmp_path / "run") == [FILE_NAME]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_without_links(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    with FileJournal.open(tmp_path, HEADER) as journal:
+        journal.append(EVERY_KIND)
+    assert batches(read(tmp_path)[1]) == [EVERY_KIND]
+    assert os.listdir(tmp_path) == [FILE_NAME]
+
+
+def test_a_driver_that_was_faster_by_an_instant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def late(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        with FileJournal.open(tmp_path, replace(HEADER, search_id="faster")):
+            link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with FileJournal.open(tmp_path, HEADER) as journal:
+        assert journal.header.search_id == "faster"
+    assert os.listdir(tmp_path) == [FILE_NAME]
