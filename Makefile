@@ -1,7 +1,9 @@
-# The two commands of the README. Everything they make lies inside this folder.
+# The commands of the README. Everything they make lies inside this folder.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for processes, jobs and walltimes: more of them at once than there are processors.
+PROCESSES ?= 3
 SCRATCH := $(CURDIR)/$(VENV)/scratch
 
 # Programs used below keep settings, caches and temporary files in the home directory or in /tmp: not here.
@@ -15,7 +17,7 @@ export TMPDIR := $(SCRATCH)/tmp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLBACKEND := Agg
 
-.PHONY: demo test
+.PHONY: demo test docs
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/demo.stamp
@@ -25,7 +27,11 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html -d $(SCRATCH)/doctrees docs build/docs
+	@echo "The site begins at build/docs/index.html"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,3 +47,8 @@ $(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
 	@mkdir -p $(TMPDIR)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/docs.stamp: pyproject.toml | $(VENV)/bin/python
+	@mkdir -p $(TMPDIR)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@

@@ -1,13 +1,15 @@
 """What proposals of the model cost, by how many observations the model has to learn from.
 
     python benchmarks/proposals.py [--n 100 1000 5000 10000 100000] [--objectives 1 2] [--rates 20 200] [--seconds 10]
+        [--peers optuna smac dehb] [--peer-n 100 1000]
 
 A space of 7 mixed hyperparameters. The first table is of the searcher alone, in batches of which all trials end before
 the next: CPU and wall seconds per proposal, all refits included. The second is of a search's driver, where trials end
 at a given rate in the mean and the searcher computes in its own process: CPU seconds of the driver's thread per
 proposal; the longest that one call held up the event loop; how late the event loop was in all, beside a loop that
 only starts trials; the share of one core that the searcher takes in the background; and the share of free slots that
-had to wait for a proposal. ``--json`` writes all figures to a file.
+had to wait for a proposal. Peers are asked for one proposal after another, and for 100 at once without a result in
+between. ``--json`` writes all figures to a file.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import _peers
 import numpy as np
 from _common import parser, table, verdict
 from threadpoolctl import threadpool_limits
@@ -89,8 +92,8 @@ class Alone:
 def alone(n: int, objectives: int, batch: int, proposals: int) -> Alone:
     """Ask for batches, each after the results of the last one."""
     bound, first, longest = searcher(n, objectives), n + PENDING, 0.0
+    bound.propose([first])  # imports, and the first fit; the limit is for libraries that are loaded
     with threadpool_limits(limits=1, user_api="blas"):
-        bound.propose([first])  # imports, and the first fit
         bound.propose([first, first + 1])
         cpu, wall = time.process_time(), time.perf_counter()
         turns = max(2, proposals // batch)
@@ -264,6 +267,15 @@ def show_driven(found: list[Driven], objectives: int) -> None:
     table(f"A driver and its searcher's process, {objectives} objective(s)", header, rows)
 
 
+def show_peers(peers: Sequence[str], sizes: Sequence[int], proposals: int) -> None:
+    """What the peers take in the same space."""
+    rows = []
+    for n in sizes:
+        for name, found in _peers.each(peers, "proposals", n, proposals):
+            rows.append((f"{n:,}", name, f"{1e3 * found['each']:.1f}", f"{found['hundred']:.2f}"))
+    table("Peers, 1 objective", ("n", "peer", "wall ms each", "100 at once, s"), rows)
+
+
 def main() -> None:
     arguments = parser(__doc__, repeats=None)
     arguments.add_argument("--n", type=int, nargs="+", default=[100, 1_000, 5_000, 10_000, 100_000])
@@ -272,6 +284,9 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=10.0, help="for which each rate is held")
     arguments.add_argument("--proposals", type=int, default=200, help="of the searcher alone, for each size of batches")
     arguments.add_argument("--json", type=Path, help="a file for all figures")
+    arguments.add_argument("--peer-n", type=int, nargs="+", default=[100, 1_000], help="past observations of the peers")
+    arguments.add_argument("--peer-proposals", type=int, default=5, help="of each peer, one by one")
+    _peers.add_option(arguments, "proposals")
     args = arguments.parse_args()
     figures: dict[str, list[dict[str, Any]]] = {"alone": [], "driven": []}
     for objectives in args.objectives:
@@ -283,6 +298,8 @@ def main() -> None:
             runs = [asyncio.run(driven(n, objectives, r, args.seconds)) for n in args.n for r in args.rates]
             show_driven(runs, objectives)
             figures["driven"] += map(asdict, runs)
+    if args.peers:
+        show_peers(args.peers, args.peer_n, args.peer_proposals)
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Resume: how long a journal takes to be read back, and what a killed driver loses.
 
-    python benchmarks/resume.py [--repeats 5] [--large 100000] [--reports 50]
+    python benchmarks/resume.py [--repeats 5] [--large 100000] [--reports 50] [--peers optuna]
 
 The journals are written through ``FileJournal`` from a study that decides. Read back means that ``Session(...)`` is
 open: each event decoded and folded into the study, the rungs as they were, the searcher told everything.
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import _peers
 import numpy as np
 from _common import parser, scratch, table, verdict
 
@@ -210,10 +211,14 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--large", type=int, default=100_000, help="trials of the large journals")
     arguments.add_argument("--reports", type=int, default=50, help="reports per trial there")
+    arguments.add_argument("--peer-trials", type=int, default=10_000, help="in the journals of the peers, no reports")
+    _peers.add_option(arguments, "resume")
     args = arguments.parse_args()
     with scratch() as directory:
         done, lost, again = killed(directory)
         rows = read_back(directory, args.repeats, args.large, args.reports)
+    for name, figures in _peers.each(args.peers, "resume", args.peer_trials, 0):
+        rows.append((f"{args.peer_trials:,} trials without reports", 0, "", name, f"{figures['seconds']:.2f}", "", ""))
     kill_rows = [
         ("trials finished when the driver was killed", done, "", ""),
         ("lost", lost, "0", verdict(lost, most=0)),

@@ -1,6 +1,6 @@
 """From the start of the process to its exit: 10 no-op trials on 2 workers, beside raw Dask; and ``import dhpo``.
 
-    python benchmarks/startup.py [--repeats 7]
+    python benchmarks/startup.py [--repeats 7] [--peers optuna smac dehb]
 
 Whole processes, run in turn. The clusters are ``LocalCluster(n_workers=2, threads_per_worker=1)`` in both, journals
 are on.
@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import _peers
 from _common import alternate, parser, scratch, table, verdict
 
 RAW = """
@@ -62,8 +63,16 @@ def seconds(script: Path) -> float:
     return time.perf_counter() - start
 
 
+def peer_seconds(peer: str) -> float:
+    command, environment = _peers.command(peer, "startup"), _peers.environment()
+    start = time.perf_counter()
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
 def main() -> None:
     arguments = parser(__doc__, repeats=7)
+    _peers.add_option(arguments, "startup")
     args = arguments.parse_args()
     with scratch() as directory:
         cases = {}
@@ -72,6 +81,9 @@ def main() -> None:
             script.write_text(text)
             seconds(script)  # once, so that all modules are compiled and in the page cache
             cases[name] = partial(seconds, script)
+        for peer in args.peers:
+            cases[peer] = partial(peer_seconds, peer)
+            cases[peer]()
         found = alternate(args.repeats, cases)
     raw = found["raw Dask"]
     rows = []

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from dhpo.clusters.existing import Existing
     from dhpo.clusters.local import Local
     from dhpo.clusters.pbs import PBS
+    from dhpo.clusters.pools import Pools
     from dhpo.clusters.slurm import Slurm
     from dhpo.executors.local import LocalExecutor
     from dhpo.executors.simulated import Simulated
     from dhpo.results import Results, retrieve_pareto_front
+    from dhpo.script_trial import ScriptTrial
     from dhpo.search import Search
     from dhpo.searchers.asktell import AskTell
     from dhpo.searchers.cbo import CBO
@@ -45,9 +47,11 @@ _HOMES = {
     "NeverStop": "dhpo.stopping.base",
     "PBS": "dhpo.clusters.pbs",
     "Patience": "dhpo.stopping.patience",
+    "Pools": "dhpo.clusters.pools",
     "RandomSearcher": "dhpo.searchers.random",
     "RegularizedEvolution": "dhpo.searchers.evolution",
     "Results": "dhpo.results",
+    "ScriptTrial": "dhpo.script_trial",
     "Search": "dhpo.search",
     "Simulated": "dhpo.executors.simulated",
     "Slurm": "dhpo.clusters.slurm",
@@ -69,9 +73,11 @@ __all__ = [
     "MedianStopper",
     "NeverStop",
     "Patience",
+    "Pools",
     "RandomSearcher",
     "RegularizedEvolution",
     "Results",
+    "ScriptTrial",
     "Search",
     "Simulated",
     "Slurm",

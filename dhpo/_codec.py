@@ -49,19 +49,37 @@ def decode(body: bytes) -> list[Event]:
     Raises:
         ValueError: the text is no batch of events.
     """
-    rows = orjson.loads(body)
-    if _MARK_BYTES in body:
-        rows = _restored(rows)
-    events: list[Event] = []
     try:
-        for row in rows:
-            make, length = _MAKERS[row[0]]
-            if len(row) != length:
-                raise ValueError(f"not a list of events: {row[0]!r} with {len(row) - 1} fields")
-            events.append(make(row[1:]))
+        return [event_of(row) for row in decode_rows(body)]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a list of events: {error!r}") from error
-    return events
+
+
+def decode_rows(body: bytes) -> list[Sequence[Any]]:
+    """Read a batch of events back as rows, each a tag and its fields.
+
+    Raises:
+        ValueError: the text is no list.
+    """
+    rows = orjson.loads(body)
+    if type(rows) is not list:
+        raise ValueError("not a list of events")
+    if _MARK_BYTES in body:
+        rows = _restored(rows)
+    return rows  # type: ignore[no-any-return]
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """The event of a row, which other than sequences may also be none at all (KeyError, TypeError, IndexError).
+
+    Raises:
+        ValueError: it has not as many fields as such an event.
+    """
+    make, length = _MAKERS[row[0]]
+    if len(row) != length:
+        raise ValueError(f"not a list of events: {row[0]!r} with {len(row) - 1} fields")
+    event: Event = make(row[1:])
+    return event
 
 
 def _n_absent(event: Event) -> int:

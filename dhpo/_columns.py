@@ -160,7 +160,7 @@ class NumericColumn(Column):
 
     def perturb(self, entry: float, n: int, rng: np.random.Generator, scale: float | Floats) -> Floats:
         moved = np.abs(entry + rng.normal(0.0, scale, n))
-        moved = np.clip(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0)  # reflected at both ends
+        moved = _within(np.where(moved > 1.0, 2.0 - moved, moved), 0.0, 1.0)  # reflected at both ends
         if self.kind == "float":
             return moved
         old = self._from_unit(np.array([entry]))[0]
@@ -202,14 +202,14 @@ class NumericColumn(Column):
     def _round(self, values: Floats) -> Floats:
         """The nearest values of the grid, bounds included, inside the range."""
         if self.kind == "int":
-            return np.clip(np.rint(values), self.lower, self.upper)
+            return _within(np.rint(values), self.lower, self.upper)
         rounded = _round_significant(values) if self.log else np.round(values, self._places)
         below, above = self._end_tolerances
         rounded = np.where(rounded < self.lower + below, self.lower, rounded)
         return np.where(rounded > self.upper - above, self.upper, rounded)
 
     def _to_unit(self, values: Floats) -> Floats:
-        values = self._round(np.clip(values, self.lower, self.upper))
+        values = self._round(_within(values, self.lower, self.upper))
         if self.log:
             low, high = self._log_bounds
             unit = (np.log(values) - low) / (high - low)
@@ -219,7 +219,7 @@ class NumericColumn(Column):
         return np.asarray(np.where(values == self.upper, 1.0, unit), dtype=np.float64)
 
     def _from_unit(self, column: Floats) -> Floats:
-        unit = np.clip(np.ascontiguousarray(column, dtype=np.float64), 0.0, 1.0)
+        unit = _within(np.asarray(column, dtype=np.float64), 0.0, 1.0)
         if self.log:
             low, high = self._log_bounds
             return self._round(np.exp(low + unit * (high - low)))
@@ -367,11 +367,17 @@ def _step_off(old: float, moved: Floats, lowest: float, highest: float, rng: np.
     return np.where(moved == old, old + steps, moved)
 
 
+def _within(values: Floats, low: float, high: float) -> Floats:
+    """As ``np.clip``, whose own way to this takes longer than the rest for the few values that there mostly are."""
+    result: Floats = np.minimum(np.maximum(values, low), high)
+    return result
+
+
 def _log_places(values: Floats) -> npt.NDArray[np.int64]:
     """The decimals at which values above zero have 12 significant digits, as far as doubles hold the power of ten."""
     with np.errstate(invalid="ignore"):
         places = 11 - np.floor(np.log10(values))
-    places = np.clip(np.nan_to_num(places), 1 - len(_POWERS), len(_POWERS) - 1)
+    places = _within(np.where(np.isnan(places), 0.0, places), 1 - len(_POWERS), len(_POWERS) - 1)
     return np.asarray(places, dtype=np.int64)
 
 

@@ -67,7 +67,7 @@ class Columns:
 
 def failure_reason(record: TrialRecord) -> str:
     """A failure as DeepHyper has it: ``"F_<reason>"``."""
-    if record.status is Status.RUNNING:
+    if record.status in (Status.RUNNING, Status.CANCELLED):
         return "F_CANCELLED"
     if record.status is Status.TIMED_OUT:
         return "F_TIMED_OUT"
@@ -80,6 +80,8 @@ def failure_reason(record: TrialRecord) -> str:
 def _job_status(record: TrialRecord, cancelled: bool) -> str:
     if record.status is Status.PAUSED:
         return "PAUSED"
+    if record.status is Status.CANCELLED:
+        return "CANCELLED"
     if record.status is not Status.RUNNING:
         return "DONE"
     return "CANCELLED" if cancelled else "RUNNING"

@@ -1,6 +1,8 @@
 """A file of checksummed lines that only grows: opened by one process at a time, cut back to whole lines, synced.
 
-A line is ``crc32 SPACE json NEWLINE``. What the JSON means, only the journal knows.
+A line is ``crc32 SPACE json NEWLINE``. The checksum goes on from that of the line before it, so that a line is good at
+its own place only: one that is missing, doubled, moved or from elsewhere is noticed. What the JSON means, only the
+journal knows.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import orjson
 
@@ -29,15 +32,25 @@ _PAUSES = (0.01, 0.05, 0.1)
 logger = logging.getLogger(__name__)
 
 
-def framed(body: bytes) -> bytes:
-    """The line of a JSON text: its checksum before it, a newline behind it."""
-    return b"%08x %s\n" % (zlib.crc32(body), body)
+def framed(body: bytes, seed: int = 0) -> bytes:
+    """The line of a JSON text: its checksum before it, a newline behind it.
+
+    Args:
+        body: the text, without newlines.
+        seed: the checksum of the line before it; 0 for a first line, and where lines are not chained.
+    """
+    return b"%08x %s\n" % (zlib.crc32(body, seed), body)
 
 
-def unframed(line: bytes) -> bytes | None:
-    """The JSON text of a line; None when the line is torn or does not fit its checksum."""
+def unframed(line: bytes, seed: int = 0) -> bytes | None:
+    """The JSON text of a line; None when the line is torn, or does not fit its checksum or its place."""
     body = line[9:-1]
-    return body if line[:9] == b"%08x " % zlib.crc32(body) and line[-1:] == b"\n" else None
+    return body if line[:9] == b"%08x " % zlib.crc32(body, seed) and line[-1:] == b"\n" else None
+
+
+def checksum(line: bytes) -> int:
+    """The checksum before a line. Raises ValueError where there is none."""
+    return int(line[:8], 16)
 
 
 def create(path: Path, first_line: Callable[[], bytes]) -> bool:
@@ -101,14 +114,21 @@ def open_file(path: Path) -> int:
         raise _unusable(path, error) from error
 
 
-def lock(descriptor: int, path: Path) -> None:
-    """Make sure that no other process writes to the file. Closing the descriptor releases it."""
+def lock(descriptor: int, path: Path, holder: Callable[[], str]) -> None:
+    """Make sure that no other process writes to the file. Closing the descriptor releases it.
+
+    Args:
+        descriptor: of the file, open for writing.
+        path: names it.
+        holder: says who the other process may be, where there is one.
+    """
     try:
         _flock(descriptor)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise JournalLockedError(
-                f"another driver is writing to {path.parent}: wait for its end, stop it, or choose another directory"
+                f"another driver is writing to {path.parent}{holder()}: wait for its end, stop it, or choose another "
+                "directory"
             ) from error
         if error.errno not in _LOCKS_UNSUPPORTED:
             raise
@@ -137,19 +157,48 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def drop_torn_end(descriptor: int, path: Path, start: int) -> int:
-    """Cut off a last line that is unfinished or damaged; return the size of what is good."""
+class End(NamedTuple):
+    """Where a file ends."""
+
+    size: int  # of what is good
+    torn: int  # bytes after it: a last line that is unfinished or damaged, as a crash leaves it
+    seed: int  # of the checksum of the next line
+
+
+def find_end(descriptor: int, path: Path, start: int, *, chained: bool) -> End:
+    """Where the good lines end, as far as the last one tells. The file is left as it is: see :func:`drop_torn`.
+
+    Args:
+        descriptor: of the file, open for reading.
+        path: names it.
+        start: where the second line begins.
+        chained: whether each line's checksum goes on from that of the line before it.
+    """
     size = os.fstat(descriptor).st_size
     good = _line_start(descriptor, size)
     if good == size > start:  # the last line is whole, but a crash may have left holes in it
         begin = _line_start(descriptor, size - 1)
-        if not _is_intact(os.pread(descriptor, size - begin, begin)):
+        if not _is_intact(os.pread(descriptor, size - begin, begin), _seed_at(descriptor, begin, chained)):
             good = begin
     if good < size:
         logger.warning("%s ends with an unfinished line, as a crash leaves it: %d bytes dropped", path, size - good)
-        os.ftruncate(descriptor, good)
-        os.fsync(descriptor)
-    return good
+    return End(good, size - good, _seed_at(descriptor, good, chained))
+
+
+def drop_torn(descriptor: int, size: int) -> None:
+    """Cut a file back to what is good of it."""
+    os.ftruncate(descriptor, size)
+    os.fsync(descriptor)
+
+
+def _seed_at(descriptor: int, end: int, chained: bool) -> int:
+    """The seed of the checksum of a line that begins at ``end``."""
+    if not chained or not end:
+        return 0
+    try:
+        return checksum(os.pread(descriptor, 8, _line_start(descriptor, end - 1)))
+    except ValueError:  # that line is damaged, as whoever replays the file will find
+        return 0
 
 
 def _line_start(descriptor: int, end: int) -> int:
@@ -163,9 +212,9 @@ def _line_start(descriptor: int, end: int) -> int:
     return 0
 
 
-def _is_intact(line: bytes) -> bool:
+def _is_intact(line: bytes, seed: int) -> bool:
     """Whether the line fits its checksum and is JSON."""
-    body = unframed(line)
+    body = unframed(line, seed)
     try:
         orjson.loads(body or b"")
     except ValueError:
@@ -182,8 +231,28 @@ def write_durably(descriptor: int, line: bytes, size: int) -> None:
         os.fdatasync(descriptor)
     except BaseException:
         with contextlib.suppress(OSError):  # if even this fails, the next append sees the wrong size and refuses
-            os.ftruncate(descriptor, size)
+            if line.startswith(os.pread(descriptor, len(line) + 1, size)):  # nobody else has written there
+                os.ftruncate(descriptor, size)
         raise
+
+
+def last_line_with(path: Path, text: bytes) -> bytes | None:
+    """The last line that holds a text, looked for from the end; None where there is none."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            if (found := file.read(end - begin + len(text)).rfind(text)) >= 0:
+                return _line_at(file, begin + found)
+            end = begin
+    return None
+
+
+def _line_at(file: BinaryIO, place: int) -> bytes:
+    """The whole line that a place of a file lies in."""
+    file.seek(_line_start(file.fileno(), place))
+    return file.readline()
 
 
 def unwritable(path: Path, error: OSError) -> str:

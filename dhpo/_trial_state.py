@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from math import inf, nextafter
 from typing import Any
@@ -76,26 +77,43 @@ class Schedule:
 
     def milestones(self, bracket: int) -> tuple[float, ...]:
         """The resources at which decisions are due in a bracket."""
-        if bracket not in self._milestones:
-            self._milestones[bracket] = self._stopper.milestones(bracket)
-        return self._milestones[bracket]
+        found = self._milestones.get(bracket)
+        if found is None:
+            found = self._milestones[bracket] = tuple(self._stopper.milestones(bracket))
+        return found
 
     def after(self, bracket: int, resource: float) -> float:
         """The least resource above this one at which a decision is due."""
-        later = next((m for m in self.milestones(bracket) if m > resource), inf)
-        return min(later, max(self._every, nextafter(resource, inf)))
+        milestones = self.milestones(bracket)
+        place = bisect_right(milestones, resource)
+        later = milestones[place] if place < len(milestones) else inf
+        return later if self._every == inf else min(later, max(self._every, nextafter(resource, inf)))
 
-    def passed(self, trial: TrialState, resource: float) -> tuple[float, bool]:
-        """Where a report at this resource, for which a decision is due, is to be judged; whether it is at a milestone.
+    def passed(self, trial: TrialState, resource: float) -> tuple[float, bool, float]:
+        """What a report at this resource, for which a decision is due, means to the trial.
 
         One report may pass several milestones; it is compared at the highest, where the others are most like it.
+
+        Returns:
+            At which resource to judge; whether that is at a milestone; at which the next decision is due.
         """
-        passed = [m for m in self.milestones(trial.bracket) if trial.next_milestone <= m <= resource]
-        return resource if resource >= self._every else passed[-1], bool(passed)
+        milestones, every = self.milestones(trial.bracket), self._every
+        place = bisect_right(milestones, resource)
+        highest = milestones[place - 1] if place else -inf
+        is_milestone = highest >= trial.next_milestone
+        later = milestones[place] if place < len(milestones) else inf
+        if every == inf:
+            return highest, is_milestone, later
+        return (
+            resource if resource >= every else highest,
+            is_milestone,
+            min(later, max(every, nextafter(resource, inf))),
+        )
 
     def start(self, trial: TrialState) -> Start:
         """The command to run a trial, with the decisions that are still due."""
-        due = tuple(m for m in self.milestones(trial.bracket) if m >= trial.next_milestone)
+        milestones = self.milestones(trial.bracket)
+        due = milestones[bisect_left(milestones, trial.next_milestone) :]
         every = inf if self._every == inf else max(self._every, trial.next_milestone)
         reached, known = trial.furthest, trial.promoted_from
         return Start(trial.number, trial.attempt, trial.config, due, self._stopper.max_t, every, reached, known)

@@ -7,16 +7,24 @@ decisions need.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dhpo._blocks import Block
+from dhpo._html import pairs
+from dhpo._sieve import Runs, Sieve
 from dhpo.events import (
     Event,
     SearchFinished,
     SessionOpened,
     TrialAdded,
+    TrialCancelled,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
@@ -64,7 +72,21 @@ class TrialRecord:
     @property
     def failed(self) -> bool:
         """Whether it ended without a result."""
-        return self.status in (Status.FAILED, Status.TIMED_OUT)
+        no_result = self.status is Status.CANCELLED and self.values is None
+        return no_result or self.status in (Status.FAILED, Status.TIMED_OUT)
+
+    def _repr_html_(self) -> str:
+        told = {"resource": self.resource, **(self.values or {}), "attempt": self.attempt, "worker": self.worker}
+        rows = {**self.config, **told, **({"error": self.error} if self.error else {})}
+        return pairs(rows, f"Trial {self.number}: {self.status}")
+
+
+class FoldedBlock(NamedTuple):
+    """What came of the events of a block; places are those among its events."""
+
+    counts: NDArray[np.bool_]  # which of the reports in its columns count
+    reports: list[tuple[int, TrialReported, tuple[float, ...] | None]]  # the others: place, and costs where it counts
+    ended: list[tuple[int, TrialRecord]]
 
 
 class TrialFold:
@@ -100,6 +122,8 @@ class TrialFold:
                 return self._end(event)
             case TrialAdded():
                 return self._added(event)
+            case TrialCancelled():
+                return self._cancel(event)
             case TrialPaused(time, trial, attempt, started, ended, worker):
                 if (record := self._current(trial, attempt)) is not None and record.reported is not None:
                     record.status = Status.PAUSED
@@ -128,6 +152,32 @@ class TrialFold:
                 if (record := self.apply(event)) is not None:
                     yield record
 
+    def fold_blocks(self, blocks: Iterable[Block]) -> Iterator[TrialRecord]:
+        """The same for the blocks of a whole journal."""
+        sieve = Sieve()
+        for block in blocks:
+            for part in block.sessions():
+                yield from (record for _, record in self.block(part, sieve.runs(part)).ended)
+
+    def block(self, block: Block, runs: Runs) -> FoldedBlock:
+        """Fold a block. Of a run of reports (see ``dhpo/_sieve.py``) the first and the last one tell all."""
+        chosen = np.flatnonzero(runs.first | runs.last | runs.odd)
+        events = block.reports.taken(chosen).events(block.names)
+        ends = np.searchsorted(block.reports.place[chosen], block.places).tolist()
+        counted: list[bool] = []
+        found = FoldedBlock(np.zeros(len(block.reports), dtype=bool), [], [])
+        for end, place, other in zip(ends, block.places.tolist(), block.others, strict=True):
+            counted += [self.report(event) is not None for event in islice(events, end - len(counted))]
+            if type(other) is TrialReported:
+                found.reports.append((place, other, self.report(other)))
+            elif (record := self.apply(other)) is not None:
+                found.ended.append((place, record))
+        counted += [self.report(event) is not None for event in events]
+        found.counts[chosen] = counted
+        of_run = np.zeros(int(runs.run.max(initial=-1)) + 1, dtype=bool)
+        of_run[runs.run[runs.first]] = found.counts[runs.first]
+        return found._replace(counts=np.where(runs.odd, found.counts, of_run[runs.run]))
+
     def _current(self, trial: int, attempt: int) -> TrialRecord | None:
         """The record of a trial, if it runs and this is its attempt."""
         record = self.running.get(trial)
@@ -146,6 +196,18 @@ class TrialFold:
             record.status, record.error, record.traceback = Status.FAILED, event.error, event.traceback
         else:
             record.status, record.error = Status.TIMED_OUT, f"it ran longer than {event.limit:g} s"
+        return record
+
+    def _cancel(self, event: TrialCancelled) -> TrialRecord | None:
+        record = self.running.get(event.trial)
+        if record is None or record.attempt != event.attempt:
+            return None
+        del self.running[event.trial]
+        if record.status is _RUNNING:  # else its run had ended before
+            record.gathered = record.ended = event.time
+        record.status = Status.CANCELLED
+        if record.values is None:
+            record.error = "it was cancelled"
         return record
 
     def _added(self, event: TrialAdded) -> TrialRecord:

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dhpo import loop
+from dhpo._desk import Desk
 from dhpo._ending import Ending
 from dhpo.budget import Budget
+from dhpo.callbacks.base import Callback
+from dhpo.callbacks.dispatch import Dispatcher
+from dhpo.callbacks.live_front import LiveFrontCallback, in_notebook
+from dhpo.dashboard.feed import Feed, followed
 from dhpo.errors import ExhaustedFailuresError
 from dhpo.executors.base import Executor
 from dhpo.function import UserFunction
@@ -48,6 +53,7 @@ class Driver:
         directory: the search's; None where it is kept in memory.
         progress: whether to show a bar.
         watchers: called after each journalled batch.
+        callbacks: told of what happens.
     """
 
     session: Session
@@ -61,6 +67,7 @@ class Driver:
     directory: Path | None
     progress: bool
     watchers: Sequence[loop.Watcher]
+    callbacks: Sequence[Callback] = ()
     interrupted: bool = field(default=False, init=False)
 
     def run(self) -> bool:
@@ -72,9 +79,11 @@ class Driver:
         _run_in_loop(self._main(), self.stop)
         study = self.session.study
         if self.budget.exhausted_failures(study):
+            where = "" if self.directory is None else f"`dhpo trials {self.directory} --failed` lists them, and "
             raise ExhaustedFailuresError(
                 f"the last {study.failures_in_a_row} trials all failed, the last one with: {study.last_error}\n"
-                "See results.failures() for the tracebacks; max_failures=None goes on for ever."
+                f"{where}results.failures() has the tracebacks. Mend the run function and run it again; "
+                "max_failures=None goes on for ever."
             )
         return self.interrupted
 
@@ -91,20 +100,50 @@ class Driver:
             return
         proposer = Proposer(session.searcher, executor.wake, executor.searcher_place, told=len(study.trials))
         ending = Ending(executor, self.stop)
+        desk = Desk(self.directory, ending.drain, self.stop, executor.wake)
         with ending.signals():
-            try:
-                await executor.open(self._job(), self.function, study.time)
-                ending.opened()
-                with self._followers() as (watchers, show):
-                    opened = session.opened(executor.now())
-                    async with _beside(ending.watch(show)):
-                        await loop.run(
-                            study, proposer, executor, session, self.budget, opened, lambda: self.interrupted, watchers
-                        )
-            finally:
-                ending.over()
-                proposer.close()
-                await executor.close()
+            async with desk.attended():
+                try:
+                    await executor.open(self._job(), self.function, study.time)
+                    ending.opened()
+                    name = "" if self.directory is None else self.directory.name
+                    feed = Feed(executor, session.journal, name, self.budget.num_trials, self.budget.time_limit)
+                    async with followed(feed):
+                        await self._search(proposer, ending, feed, desk)
+                finally:
+                    ending.over()
+                    proposer.close()
+                    await executor.close()
+
+    async def _search(self, proposer: Proposer, ending: Ending, feed: Feed, desk: Desk) -> None:
+        """The loop, with what follows it."""
+        session, executor = self.session, self.executor
+        with self._followers(feed) as (watchers, show), self._told() as told:
+            opened = session.opened(executor.now())
+            if told is not None:
+                watchers.append(told)
+            watchers.append(desk)
+            async with _beside(ending.watch(lambda status: show(desk.status() or status))):
+                await loop.run(
+                    session.study, proposer, executor, session, self.budget, opened,
+                    lambda: self.interrupted, watchers, told, desk,
+                )  # fmt: skip
+
+    @contextmanager
+    def _told(self) -> Iterator[Dispatcher | None]:
+        """What tells the callbacks; None where there are none."""
+        callbacks = [*self.callbacks]
+        if self.progress and in_notebook() and not any(isinstance(c, LiveFrontCallback) for c in callbacks):
+            callbacks.append(LiveFrontCallback())
+        if not callbacks:
+            yield None
+            return
+        header, count = self.session.journal.header, self.budget.num_trials
+        dispatcher = Dispatcher(callbacks, header.search_id, header.settings, self.directory, count, self.executor.wake)
+        try:
+            yield dispatcher
+        finally:
+            dispatcher.finish(self.session.study)
 
     def _job(self) -> Job:
         """What the workers need to know of every trial."""
@@ -121,19 +160,21 @@ class Driver:
         )
 
     @contextmanager
-    def _followers(self) -> Iterator[tuple[list[loop.Watcher], Callable[[str | None], None]]]:
+    def _followers(self, feed: Feed) -> Iterator[tuple[list[loop.Watcher], Callable[[str | None], None]]]:
         """The watchers of this run: the log, the user's, ``results.csv`` and the bar; and what shows the status."""
-        watchers: list[loop.Watcher] = [log_events, *self.watchers]
+        watchers: list[loop.Watcher] = [log_events, *feed.watchers, *self.watchers]
         table: LiveCsv | None = None
         bar: ProgressBar | None = None
         if self.directory is not None:
             names = self.session.setup.problem.hyperparameter_names
-            replay = self.session.journal.replay()
-            table = LiveCsv(self.directory / "results.csv", names, self.session.setup.objectives, replay)
+            blocks = self.session.journal.blocks()
+            table = LiveCsv(self.directory / "results.csv", names, self.session.setup.objectives, blocks)
             watchers.append(table)
         if self.progress:
             if address := self.executor.address():
                 print(f"Dask dashboard: {address}", file=sys.stderr)
+            if feed.url is not None:
+                print(f"dhpo dashboard: {feed.url}", file=sys.stderr)
             bar = ProgressBar(self.budget.num_trials, self.session.study.n_ended)
             watchers.append(bar)
         try:

@@ -55,6 +55,10 @@ class ExhaustedFailuresError(DhpoError):
     """More trials failed than the search tolerates."""
 
 
+class StopSearch(DhpoError):
+    """Raised by a callback (:mod:`dhpo.callbacks`) to end the search; its text is the reason, which is journalled."""
+
+
 class StopTrial(BaseException):
     """Raised by ``report`` inside the run function when its trial is to end now.
 

@@ -117,6 +117,14 @@ class TrialTimedOut(NamedTuple):
     worker: str
 
 
+class TrialCancelled(NamedTuple):
+    """A person ended a trial that runs or rests. Its last report, if any, counts as its result."""
+
+    time: float
+    trial: int
+    attempt: int
+
+
 class WorkerLost(NamedTuple):
     """The worker of a running trial went away: the cluster's fault, not the trial's."""
 
@@ -143,6 +151,7 @@ Event: TypeAlias = (
     | TrialPromoted
     | TrialFailed
     | TrialTimedOut
+    | TrialCancelled
     | WorkerLost
     | SearchFinished
 )
@@ -158,6 +167,7 @@ TAGS: dict[type[Any], str] = {
     TrialPromoted: "promoted",
     TrialFailed: "failed",
     TrialTimedOut: "timed_out",
+    TrialCancelled: "cancelled",
     WorkerLost: "lost",
     SearchFinished: "finished",
 }

@@ -30,8 +30,30 @@ class Log(Protocol):
         """Return when the events are safe."""
 
 
+class Listener(Protocol):
+    """Who is told of decisions, and may want the search to end."""
+
+    def decided(self, command: Decide) -> None:
+        """Take in the answer to a report of the batch that the watchers see next."""
+
+    def wants_end(self) -> str | None:
+        """Why the search is to end now; None while it is not."""
+
+
+class Control(Protocol):
+    """What a person wants of a running search."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether no more trials are to start."""
+
+    def cancellations(self, study: Study, time: float) -> Sequence[Event]:
+        """The events that end the trials that are to end, which have not been asked for before."""
+
+
 #: So many trials are wanted where the budget sets no number.
 UNLIMITED = 10**6
+_EXHAUSTED = "the space is exhausted"
 _COUNTED = 1024  # so many of the trials that may be promoted are counted
 
 Watcher = Callable[[Sequence[Event], Study], None]
@@ -69,6 +91,8 @@ async def run(
     opened: SessionOpened,
     interrupted: Callable[[], bool] = lambda: False,
     watchers: Sequence[Watcher] = (),
+    listener: Listener | None = None,
+    control: Control | None = None,
 ) -> str | None:
     """Run a search until its budget is reached or it is interrupted; return the reason, None when interrupted.
 
@@ -91,6 +115,8 @@ async def run(
                         proposer.observe(command.observation)
                     case Decide() | Cancel():
                         executor.obey(command)
+                        if listener is not None and isinstance(command, Decide):
+                            listener.decided(command)
                     case GiveUp() | Conclude():
                         derived.append(follow_up(command, round(executor.now(), 6)))
         for watch in watchers:
@@ -102,12 +128,16 @@ async def run(
     await commit([opened])
     while not interrupted():
         now = executor.now()
-        if reason := budget.reached(study, now) or ("the space is exhausted" if over(study, proposer) else None):
+        asked = None if listener is None else listener.wants_end()
+        if reason := asked or budget.reached(study, now) or (_EXHAUSTED if over(study, proposer) else None):
             await commit([SearchFinished(round(now, 6), reason)])
             return reason
-        while fresh := next_trials(study, proposer, executor, budget):
+        if control is not None:
+            await commit(control.cancellations(study, round(now, 6)))
+        paused = control is not None and control.paused
+        while not paused and (fresh := next_trials(study, proposer, executor, budget)):
             await commit(fresh)
-        executor.want(could_run(study, proposer, budget))
+        executor.want(study.n_running if paused else could_run(study, proposer, budget))
         if not over(study, proposer):
             left = None if budget.time_limit is None else max(0.0, budget.time_limit - executor.now())
             await commit(await executor.events(left))

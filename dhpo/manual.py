@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dhpo._html import pairs
 from dhpo.errors import SettingError
 from dhpo.events import Decide, TrialCompleted, TrialFailed, TrialPaused, TrialReported
 from dhpo.executors.base import WallClock
@@ -21,6 +22,9 @@ class ManualTrial(NamedTuple):
     number: int
     config: Configuration
     resume_from: float = 0
+
+    def _repr_html_(self) -> str:
+        return pairs(self.config, f"Trial {self.number}")
 
 
 class Manual:

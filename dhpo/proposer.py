@@ -7,16 +7,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
+from importlib import import_module
 from math import ceil, inf
 
 from threadpoolctl import threadpool_limits
 
 from dhpo.searcher_process import SearcherProcess
-from dhpo.searchers.base import BoundSearcher
+from dhpo.searchers.base import BoundSearcher, Models
 from dhpo.trial import Observation, Phase, Proposal
 
-#: At most so many proposals lie ready: a model with more to count in as pending learns little from the results.
+#: At most so many proposals lie ready, or as many as there are slots: a model with more to count in as pending learns
+#: little from the results.
 MOST_AHEAD = 256
 _MARGIN = 1.5  # trials do not end evenly, nor do turns all take as long
 _WINDOW = 16  # so many proposals at least tell how fast they are used up
@@ -26,6 +29,9 @@ _FIRST_SLICE = 8
 #: A searcher that was told of so many trials before the run begins takes its turns in a process from the first on: a
 #: first fit is long, and the state of a searcher that knows many trials is too large to be moved while the loop runs.
 LARGE = 1_000
+#: For so many slots the process of a searcher that will use a model is started at once: by the time that the model can
+#: be fitted, trials end faster than it could be imported.
+MANY_SLOTS = 64
 
 
 class Place(Enum):
@@ -84,7 +90,7 @@ class Pace:
             return 0
         # Those that are made ahead make the turn longer; up to twice as many are made for that, and no more where the
         # searcher cannot keep up.
-        return ceil(min(MOST_AHEAD / 2, _MARGIN * used / (1 - min(0.5, _MARGIN * rate * self._each))))
+        return ceil(min(max(MOST_AHEAD, slots) / 2, _MARGIN * used / (1 - min(0.5, _MARGIN * rate * self._each))))
 
 
 class Proposer:
@@ -94,7 +100,9 @@ class Proposer:
     slices of a few milliseconds. Then it moves to a thread of its own; the loop goes on consuming events while it
     computes, and is woken when the proposals lie ready. What is observed meanwhile is told to it before its next turn.
     Once its turns have taken long, it moves on to another process, where ``place`` says so: the process is started
-    beside the search, and takes over when it has imported what it needs.
+    beside the search, and takes over when it has imported what it needs. For many slots it is started at the beginning;
+    a searcher that is cheap as long as it knows no results is told of them when the process is up. From there proposals
+    come in parts, so that the first of many are used while the others are made.
 
     Where trials end faster than a turn takes, turns begin while proposals still lie ready, as many as are used up
     meanwhile. What lies ready counts as pending: the searcher is told so before its next turn, and not again when it
@@ -133,17 +141,19 @@ class Proposer:
         self._pending: set[int] = set()  # told as pending, and no trials yet
         self._numbers = range(0)  # of the present turn
         self._turn: asyncio.Future[list[Proposal]] | None = None
+        self._made = 0  # proposals of the present turn that lie ready already
         self._took = 0.0  # seconds, the last turn that was not cheap
         self._spent = 0.0  # seconds, all such turns
         self._slice = _FIRST_SLICE
         self._thread: ThreadPoolExecutor | None = None
         self._process: SearcherProcess | None = None
         self._moved = False  # to the process
-        self._missed: list[Observation] = []  # by the process, since it was sent the searcher
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._exhausted = False
         self._closed = False
         if place is Place.PROCESS and told >= LARGE and not searcher.cheap:
-            self._process = SearcherProcess(searcher)
+            self._process = SearcherProcess(self._imports)
+            self._process.give(searcher)
             self._moved = True
 
     @property
@@ -174,6 +184,8 @@ class Proposer:
         """
         self._collect()
         now, slots = self._clock(), wanted + running
+        if self._place is Place.PROCESS and self._process is None and slots >= MANY_SLOTS and self._imports:
+            self._process = SearcherProcess(self._imports)
         if self._turn is None and not self._exhausted:
             ahead = self._pace.ahead(slots, now)
             left = len(self._ready) - wanted
@@ -189,9 +201,10 @@ class Proposer:
             return
         start = first + len(self._ready)
         self._numbers = range(start, start + n)
-        observations, self._observations = self._observations, []
-        loop = asyncio.get_running_loop()
-        if self._thread is None and not self._moved:
+        loop = self._loop = asyncio.get_running_loop()
+        here = self._thread is None and not self._moved
+        observations = self._due() if here else self._take_all()
+        if here:
             self._searcher.observe(observations)
             observations = []
             if self._place is Place.HERE or (self._searcher.cheap and n <= self._slice):
@@ -199,12 +212,33 @@ class Proposer:
                 self._turn.set_result(self._at_once(self._numbers))
                 self._collect()
                 return
-        if self._thread is None and not self._moved and self._searcher.cheap:
+        if here and self._searcher.cheap:
             self._turn = loop.create_task(self._in_slices(self._numbers))
         else:
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="dhpo-searcher")
             self._turn = loop.run_in_executor(self._thread, self._beside, observations, self._numbers)
         self._turn.add_done_callback(lambda _: self._wake())
+
+    def _due(self) -> list[Observation]:
+        """What the searcher is told now, in the loop's thread: as long as a process starts, no results.
+
+        With them the searcher could stop being cheap, and slots would wait for the process.
+        """
+        if self._process is None or self._process.ready:
+            return self._take_all()
+        due: list[Observation] = []
+        later: list[Observation] = []
+        shown: set[int] = set()
+        for o in self._observations:
+            if o.phase is not Phase.PENDING:
+                shown.add(o.trial)
+            (later if o.trial in shown else due).append(o)
+        self._observations = later
+        return due
+
+    def _take_all(self) -> list[Observation]:
+        observations, self._observations = self._observations, []
+        return observations
 
     def _at_once(self, numbers: range) -> list[Proposal]:
         """Propose in the loop's thread, and find out how many proposals make a slice."""
@@ -235,38 +269,61 @@ class Proposer:
         return [Observation(k, p.config, Phase.PENDING) for k, p in new]
 
     def _beside(self, observations: Sequence[Observation], numbers: range) -> list[Proposal]:
-        """Take a turn in the searcher's thread, or wait in it for the process."""
+        """Take a turn in the searcher's thread, or wait in it for the process, whose proposals lie ready at once."""
         began = self._clock()
         process = self._process
-        self._moved = self._moved or (process is not None and process.ready)
+        if process is not None and not self._moved and process.ready:
+            process.give(self._searcher)
+            self._moved = True
+        proposals: list[Proposal] = []
         if process is not None and self._moved:
-            missed, self._missed = self._missed, []
-            proposals = process.turn([*missed, *observations], numbers)
+            for part in process.turn(observations, numbers):
+                self._hand_over(numbers[len(proposals) :], part)
+                proposals += part
         else:
-            if process is not None:
-                self._missed += observations
             self._searcher.observe(observations)
+            for name in self._imports:
+                import_module(name)  # the limit below is for libraries that are loaded
             # A model's matrices are small: threads that spin while they wait for each other would hold up the trials.
             with threadpool_limits(limits=1, user_api="blas"):
                 proposals = self._searcher.propose(numbers)
         self._took = self._clock() - began
         self._spent += self._took
         if self._place is Place.PROCESS and process is None and self._spent > self._long:
-            self._process = process = SearcherProcess(self._searcher)
+            self._process = process = SearcherProcess(self._imports)
             if self._closed:  # meanwhile, by the loop's thread, which may have seen no process yet
                 process.close()
         return proposals
+
+    def _hand_over(self, numbers: range, proposals: Sequence[Proposal]) -> None:
+        """From the searcher's thread: these are ready."""
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for them
+            self._loop.call_soon_threadsafe(self._arrived, numbers, proposals)
+
+    def _arrived(self, numbers: range, proposals: Sequence[Proposal]) -> None:
+        """A part of the present turn is ready; the searcher has told itself of it."""
+        if self._closed:
+            return
+        self._as_pending(numbers, proposals)
+        self._ready.extend(proposals)
+        self._made += len(proposals)
+        self._wake()
 
     def _collect(self) -> None:
         if self._turn is None or not self._turn.done():
             return
         proposals = self._turn.result()  # a searcher that raises ends the search, with its own traceback
-        self._turn = None
+        made, self._turn, self._made = self._made, None, 0
         if self._thread is not None:
             self._pace.turned(self._took, len(self._numbers))
         self._exhausted = len(proposals) < len(self._numbers)
-        self._observations += self._as_pending(self._numbers, proposals)
-        self._ready.extend(proposals)
+        self._observations += self._as_pending(self._numbers[made:], proposals[made:])
+        self._ready.extend(proposals[made:])
+
+    @property
+    def _imports(self) -> Sequence[str]:
+        return self._searcher.imports if isinstance(self._searcher, Models) else ()
 
     def close(self) -> None:
         """Let the thread and the process go; what they compute at this moment is dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,14 +14,17 @@ import orjson
 from numpy.typing import NDArray
 
 from dhpo import journal
+from dhpo._blocks import Block, blocks_of
 from dhpo._frame import Columns, failure_reason, to_frame
 from dhpo._front import front_point, front_rows, retrieve_pareto_front
-from dhpo._points import Points, fold_points
+from dhpo._html import pairs, shown
+from dhpo._points import PointFold, Points
 from dhpo._progress import as_costs, column_of, hypervolumes, incumbents
-from dhpo._trials import TrialFold, TrialRecord
-from dhpo.errors import DhpoError
+from dhpo._trials import TrialRecord
+from dhpo.errors import DhpoError, SpaceError
 from dhpo.events import Event, TrialReported
 from dhpo.objectives import Objectives
+from dhpo.space import HpProblem
 from dhpo.trial import Status
 
 if TYPE_CHECKING:
@@ -37,11 +41,9 @@ class BestPoint(NamedTuple):
     resource: float | None  # at which it was reported; None for what a trial returned without reporting
     values: dict[str, float]  # the objectives, as the user has them
 
-
-class _State(NamedTuple):
-    ended: list[TrialRecord]  # in the order of their ends
-    fold: TrialFold
-    points: Points
+    def _repr_html_(self) -> str:
+        at = {} if self.resource is None else {"at": self.resource}
+        return pairs({**self.config, **self.values, **at}, f"Trial {self.trial}")
 
 
 class Results:
@@ -51,6 +53,7 @@ class Results:
         settings: of the journal's header; ``objectives`` and ``problem`` are used.
         events: gives the batches of events from the beginning, each time it is called.
         directory: the directory of the search, where it has one.
+        blocks: gives the same events by the block; made of ``events`` unless given.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class Results:
         settings: Mapping[str, Any],
         events: Callable[[], Iterable[list[Event]]],
         directory: Path | str | None = None,
+        blocks: Callable[[], Iterable[Block]] | None = None,
     ) -> None:
         self.objectives = Objectives.parse(settings.get("objectives"))
         self.directory = None if directory is None else Path(directory)
         self._settings = settings
         self._events = events
+        self._blocks = blocks or (lambda: blocks_of(events(), self.objectives.names))
 
     @classmethod
     def load(cls, directory: Path | str) -> Results:
@@ -72,12 +77,46 @@ class Results:
             JournalError: there is no journal, or it cannot be read.
         """
         header, _ = journal.read(directory)
-        return cls(header.settings, lambda: journal.read(directory)[1], directory)
+        return cls(
+            header.settings, lambda: journal.read(directory)[1], directory, lambda: journal.read_blocks(directory)[1]
+        )
 
     @classmethod
     def of(cls, source: journal.Journal) -> Results:
         """The results of a search whose journal is at hand."""
-        return cls(source.header.settings, source.replay)
+        return cls(source.header.settings, source.replay, blocks=source.blocks)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the search was made with, as its journal keeps it."""
+        return self._settings
+
+    @cached_property
+    def problem(self) -> HpProblem | None:
+        """The search space, without its constraints; None where this release cannot read it."""
+        try:
+            return HpProblem.from_json(self._settings["problem"])
+        except (KeyError, SpaceError):
+            return None
+
+    @property
+    def plot(self) -> Any:
+        """The figures of :mod:`dhpo.plots` for these results, such as ``results.plot.front()``."""
+        # The figures are a view of results, one floor above; as with the names of dhpo itself, it is found on demand.
+        return import_module("dhpo.plots").Plot(self)
+
+    def events(self) -> Iterable[list[Event]]:
+        """What happened, in batches, from the beginning."""
+        return self._events()
+
+    def records(self) -> list[TrialRecord]:
+        """All trials: those that have ended in the order of their ends, then those that run or are paused."""
+        return list(self._records.values())
+
+    @cached_property
+    def points(self) -> Points:
+        """All that was reported or returned, as columns."""
+        return self._folded.points()
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each trial, with DeepHyper's columns.
@@ -102,7 +141,7 @@ class Results:
         What a trial returned is its last entry where its last report was not the same. The entry at which the stopper
         ended a trial has ``"terminated": True``. Trials without an entry are left out.
         """
-        points, records = self._state.points, self._records
+        points, records = self.points, self._records
         wanted = np.zeros(max(points.ordinal, default=-1) + 1, dtype=bool)
         wanted[points.ordinal[points.ordinal >= 0]] = True
         history: dict[int, list[dict[str, Any]]] = {trial: [] for trial in np.unique(points.trial).tolist()}
@@ -133,7 +172,7 @@ class Results:
             final_only: let only the last report of each trial compete.
             resource: give the resource of each point (such as its epoch), not the number of its report.
         """
-        points = self._state.points
+        points = self.points
         rows = points.last_rows() if final_only else np.arange(len(points))
         rows = rows[front_rows(points.costs[rows], strict=strict, unique=unique)]
         places: list[Any] = [_plain(r) for r in points.resource[rows]] if resource else points.index[rows].tolist()
@@ -151,14 +190,12 @@ class Results:
         Raises:
             ObjectiveError: the objective is unknown, or there are several and none is named.
         """
-        column, points = column_of(self.objectives, objective), self._state.points
-        if not len(points):
+        found = self._folded.best(column_of(self.objectives, objective))
+        if found is None:
             return None
-        arrivals = points.by_arrival()
-        row = arrivals[points.costs[arrivals, column].argmin()]
-        trial = int(points.trial[row])
-        values = self.objectives.values(points.costs[row].tolist())
-        return BestPoint(trial, dict(self._records[trial].config), _plain(points.resource[row]), values)
+        trial, resource, costs = found
+        values = self.objectives.values(costs)
+        return BestPoint(trial, dict(self._records[trial].config), _plain(resource), values)
 
     def incumbents(self, objective: str | None = None) -> pd.DataFrame:
         """How the best so far improved: ``time``, ``n_trials``, ``trial``, ``resource``, ``value``.
@@ -172,7 +209,7 @@ class Results:
         Raises:
             ObjectiveError: the objective is unknown, or there are several and none is named.
         """
-        return incumbents(self._state.points, self.objectives, column_of(self.objectives, objective))
+        return incumbents(self.points, self.objectives, column_of(self.objectives, objective))
 
     def hypervolume(self, reference: Mapping[str, float] | Sequence[float] | None = None) -> pd.DataFrame:
         """How the hypervolume of the front grew: ``time``, ``n_trials`` (as in :meth:`incumbents`), ``hypervolume``.
@@ -186,7 +223,7 @@ class Results:
             ObjectiveError: there is one objective only, or the reference does not fit the objectives.
         """
         costs = None if reference is None else as_costs(reference, self.objectives)
-        return hypervolumes(self._state.points, self.objectives, costs)
+        return hypervolumes(self.points, self.objectives, costs)
 
     def failures(self) -> pd.DataFrame:
         """The failed and timed-out trials, in the order of their ends, with what went wrong."""
@@ -195,14 +232,14 @@ class Results:
         columns = ["trial", "status", "reason", "error", "traceback", "attempt", "worker", "time"]
         rows = [
             (r.number, r.status.value, failure_reason(r), r.error, r.traceback, r.attempt, r.worker, r.gathered)
-            for r in self._state.ended
+            for r in self._folded.ended
             if r.failed
         ]
         return pd.DataFrame(rows, columns=columns)
 
     def values_by_trial(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """For each trial the resources (NaN where it did not report) and the objectives, (reports, objectives)."""
-        points = self._state.points
+        points = self.points
         values = points.costs * np.array(self.objectives.signs)
         ends = (points.last_rows() + 1).tolist()
         return {
@@ -227,7 +264,7 @@ class Results:
     @property
     def last_time(self) -> float:
         """The search's clock at the last result, in seconds."""
-        return float(self._state.points.time.max(initial=0.0))
+        return float(self.points.time.max(initial=0.0))
 
     def to_csv(self, path: Path | str) -> None:
         """Write :meth:`to_frame` as CSV."""
@@ -281,15 +318,17 @@ class Results:
     def _repr_html_(self) -> str:
         title = repr(self).strip("<>")
         table: str = self.to_frame().to_html(max_rows=10, max_cols=20, index=False)
-        return f"<p>{title}</p>{table}"
+        return f"<p>{shown(title)}</p>{table}"
 
     @cached_property
-    def _state(self) -> _State:
-        return _State(*fold_points(self._events(), self.objectives))
+    def _folded(self) -> PointFold:
+        folded = PointFold(self.objectives)
+        folded.extend_blocks(self._blocks())
+        return folded
 
     @cached_property
     def _records(self) -> dict[int, TrialRecord]:
-        return {record.number: record for record in (*self._state.ended, *self._state.fold.running.values())}
+        return {record.number: record for record in (*self._folded.ended, *self._folded.fold.running.values())}
 
     @cached_property
     def _columns(self) -> Columns:
@@ -298,8 +337,8 @@ class Results:
         return Columns(tuple(names), self.objectives)
 
     def _rows(self) -> list[dict[str, Any]]:
-        fold = self._state.fold
-        rows = [self._columns.row(record) for record in self._state.ended]
+        fold = self._folded.fold
+        rows = [self._columns.row(record) for record in self._folded.ended]
         return rows + [self._columns.row(record, cancelled=fold.finished) for record in fold.running.values()]
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from dhpo._blocks import Block
 from dhpo._frame import Columns, added_columns
 from dhpo._trials import TrialFold
 from dhpo.events import Event
@@ -33,7 +34,7 @@ class LiveCsv:
         path: the file; written anew at once, whatever it held.
         hyperparameters: the names of the space's hyperparameters, in order.
         objectives: the objectives of the search.
-        replay: what happened so far, as a journal replays it.
+        blocks: what happened so far, as a journal has it.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class LiveCsv:
         path: Path | str,
         hyperparameters: Sequence[str],
         objectives: Objectives,
-        replay: Iterable[list[Event]] = (),
+        blocks: Iterable[Block] = (),
     ) -> None:
         self.path = Path(path)
         self._fold = TrialFold(objectives)
@@ -49,7 +50,7 @@ class LiveCsv:
         self._names = list(self._columns.names)
         self._file: TextIO | None = None
         try:
-            self._rebuild(replay)
+            self._rebuild(blocks)
         except OSError as error:
             self._give_up(error)
 
@@ -83,9 +84,9 @@ class LiveCsv:
         except OSError as error:
             self._give_up(error)
 
-    def _rebuild(self, replay: Iterable[list[Event]]) -> None:
+    def _rebuild(self, blocks: Iterable[Block]) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")
-        records = self._fold.fold(iter(replay))
+        records = self._fold.fold_blocks(blocks)
         self._file = open(temporary, "w", newline="", encoding="utf-8")  # noqa: SIM115 (kept open)
         csv.writer(self._file, lineterminator="\n").writerow(self._names)
         while rows := [self._columns.row(record) for record in islice(records, _CHUNK)]:

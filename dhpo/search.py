@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dhpo import loop
+from dhpo._background import Background
+from dhpo._html import pairs
 from dhpo.budget import check_count, parse_budget, parse_duration
+from dhpo.callbacks.base import Callback
 from dhpo.clusters.resolve import check_resources, resolve
 from dhpo.driver import Driver
 from dhpo.errors import SettingError
@@ -18,7 +21,9 @@ from dhpo.known import KnownResult
 from dhpo.manual import Manual, ManualTrial
 from dhpo.objectives import Objectives
 from dhpo.results import Results
+from dhpo.script_trial import ScriptTrial
 from dhpo.searchers import resolve as resolve_searcher
+from dhpo.searchers.base import learns
 from dhpo.searchers.continued import Continued
 from dhpo.searchers.prior import Prior
 from dhpo.session import Session, Setup
@@ -29,7 +34,7 @@ from dhpo.warm_start import WarmStart
 from dhpo.worker.job import ISOLATIONS, CallForm
 
 
-class Search(WarmStart):
+class Search(Background, WarmStart):
     """A search for the best configurations of a run function.
 
     Args:
@@ -43,9 +48,11 @@ class Search(WarmStart):
         prior: an earlier search, or a list of several, to start ahead with; each a :class:`Results`, a results frame,
             the path of a ``results.csv``, the directory of a search, or what :func:`dhpo.searchers.fit_prior` returns.
             See :meth:`fit_generative_model`.
-        cluster: where trials run: "local" (worker processes on this machine), "serial", "threads", a Dask Client or
-            cluster, a scheduler's address or scheduler file, or an executor.
-        resources: what one trial takes, ``{"num_cpus": 1, "num_gpus": 0}``.
+        cluster: where trials run: "local" (worker processes on this machine), "serial", "threads", "slurm", "pbs",
+            "allocation", a cluster such as :class:`dhpo.Slurm` or a list of them (:class:`dhpo.Pools`), a Dask Client
+            or cluster, a scheduler's address or scheduler file, or an executor.
+        resources: what one trial takes at least, ``{"num_cpus": 1, "num_gpus": 0}``; in a batch job of its own it gets
+            all that the job has.
         data: what the run function gets as ``data``: a mapping of arrays and frames, or a :class:`dhpo.Loader`. It
             goes to each node once and is mapped read-only there.
         log_dir: the search's directory, with its journal, ``results.csv`` and the trials' checkpoints. A search that
@@ -58,7 +65,10 @@ class Search(WarmStart):
             lock is one failed (or timed out) trial and harms nothing else; it costs some ms per trial and the
             function's imports once per worker.
         max_failures: the search is given up when this many trials in a row have failed; None never does.
-        ahead: trials given to the cluster beyond its slots (for trials of milliseconds).
+        ahead: trials given to the cluster beyond its slots, so that none waits for its next one. "auto": as many as
+            short trials are found to need, those of milliseconds several to a task, where the searcher does not learn
+            from results; none where it does, since each trial is to be proposed from all of them.
+        callbacks: told of what happens while the search runs, and able to end it: see :mod:`dhpo.callbacks`.
 
     Raises:
         dhpo.errors.DhpoError: something of it cannot be used; nothing has been submitted or written then.
@@ -81,7 +91,8 @@ class Search(WarmStart):
         trial_timeout: float | str | None = None,
         isolation: str = "thread",
         max_failures: int | None = 100,
-        ahead: int = 0,
+        ahead: int | str = "auto",
+        callbacks: Sequence[Callback] = (),
     ) -> None:
         self.problem = problem if isinstance(problem, HpProblem) else HpProblem(problem)
         if len(self.problem) == 0:
@@ -91,17 +102,22 @@ class Search(WarmStart):
         self.searcher = resolve_searcher(searcher)
         self.cluster = cluster
         self.resources = check_resources(resources)
-        self.directory = None if log_dir is None else Path(log_dir).expanduser().resolve()
+        self.directory = None if log_dir is None else _directory(log_dir)
         self.random_state = _check_seed(random_state)
         self.trial_timeout = parse_duration(trial_timeout, "trial_timeout")
         if isolation not in ISOLATIONS:
             raise SettingError(f"isolation={isolation!r}: give one of {list(ISOLATIONS)}")
         self.isolation = isolation
         self.max_failures = check_count(max_failures, "max_failures")
-        self.ahead = check_count(ahead, "ahead", least=0) or 0
+        self.ahead = check_count(None if ahead == "auto" else ahead, "ahead", least=0)
+        if self.ahead is None and learns(self.searcher):
+            self.ahead = 0
+        self.callbacks = _check_callbacks(callbacks)
         self._told = ()
         self._added: list[KnownResult] = []  # what was added before anything else happened
         self._running = False
+        if isinstance(function, ScriptTrial):
+            function.check(self.problem.hyperparameter_names)
         self._form = None if function is None else CallForm.of(function, has_data=data is not None)
         self._function = None if function is None else UserFunction(function, data, self.directory)
         self._session: Session | None = None
@@ -159,7 +175,7 @@ class Search(WarmStart):
         try:
             run = Driver(
                 session=session,
-                executor=resolve(self.cluster, self.resources, self.ahead),
+                executor=resolve(self.cluster, self.resources, self.ahead, self.directory),
                 function=self._function,
                 form=self._form,
                 resources=self.resources,
@@ -169,8 +185,9 @@ class Search(WarmStart):
                 directory=self.directory,
                 progress=progress,
                 watchers=watchers,
+                callbacks=self.callbacks,
             )
-            self._interrupted = run.run()
+            self._interrupted = self._drive(run)
             return self.results
         finally:
             self._running = False
@@ -203,7 +220,7 @@ class Search(WarmStart):
         """
         if self._session is not None and not self._added:
             raise SettingError("the search has begun: give log_dir to Search(...), or move it before the first run")
-        directory = Path(log_dir).expanduser().resolve()
+        directory = _directory(log_dir)
         carried = self._added if directory != self.directory else []
         if carried and self._session is not None:
             self._session.withdraw()
@@ -225,6 +242,25 @@ class Search(WarmStart):
         if self.directory is not None:
             return Results.load(self.directory)
         return Results.of(self._memory or self._open().journal)
+
+    def __repr__(self) -> str:
+        state = "running" if self._running else f"at {self.directory}" if self.directory else "in memory"
+        return f"<Search: {len(self.problem)} hyperparameters, {self.objectives.as_dict()}; {state}>"
+
+    def _repr_html_(self) -> str:
+        stopper, searcher = self.stopper.settings(), self.searcher.settings()
+        return pairs(
+            {
+                "hyperparameters": ", ".join(self.problem.hyperparameter_names),
+                "objectives": ", ".join(f"{name} ({way})" for name, way in self.objectives.as_dict().items()),
+                "searcher": searcher.get("searcher"),
+                "stopper": stopper.get("stopper"),
+                "cluster": self.cluster,
+                "directory": self.directory or "in memory",
+                "state": "running" if self._running else "at rest",
+            },
+            "Search",
+        )
 
     def ask(self, n: int = 1) -> list[ManualTrial]:
         """Make ``n`` trials to be run by hand; tell their results by :meth:`tell`."""
@@ -270,6 +306,23 @@ class Search(WarmStart):
 
     def _has_begun(self) -> bool:
         return self._session is not None or self._memory is not None
+
+
+def _directory(log_dir: str | Path) -> Path:
+    try:
+        directory = Path(log_dir).expanduser().resolve()
+        directory.exists()
+    except (ValueError, OSError, RuntimeError) as error:  # a NUL, a name that is too long, a home of nobody
+        raise SettingError(f"log_dir={str(log_dir)[:200]!r} cannot be a directory: {error}") from error
+    return directory
+
+
+def _check_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
+    given = tuple(callbacks) if isinstance(callbacks, list | tuple) else (callbacks,)
+    for callback in given:
+        if not isinstance(callback, Callback):
+            raise SettingError(f"callbacks has {callback!r}: give objects of subclasses of dhpo.callbacks.Callback")
+    return given
 
 
 def _max_t_of(problem: HpProblem, attribute: str | None) -> float | None:

@@ -12,16 +12,19 @@ import pickle
 import select
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cloudpickle
 
 from dhpo.errors import DhpoError
 from dhpo.searchers.base import BoundSearcher
-from dhpo.trial import Observation, Proposal
+from dhpo.trial import Observation, Phase, Proposal
+
+#: A turn gives its proposals by so many: the first of a large one can be used while the others are made.
+PART = 16
 
 #: The driver ends it. What a terminal or a batch system tells all processes is for the driver, which ends cleanly.
 _COMMAND = """\
@@ -42,14 +45,15 @@ class SearcherProcess:
     """The driver's end: takes turns with a copy of a searcher that lives in a child process.
 
     Args:
-        searcher: the searcher as it is now; what it observes later is up to the caller.
+        imports: the modules that the searcher's turns take time to import, beside those that are imported here.
     """
 
-    def __init__(self, searcher: BoundSearcher) -> None:
-        self._start: bytes | None = cloudpickle.dumps(searcher)
+    def __init__(self, imports: Sequence[str] = ()) -> None:
+        self._start: bytes | None = None
+        self._started = False
         self._ready = False
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        used = [name for name in _SLOW_IMPORTS if name in sys.modules]
+        used = dict.fromkeys([*imports, *(name for name in _SLOW_IMPORTS if name in sys.modules)])
         self._child = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, *used], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
@@ -61,25 +65,49 @@ class SearcherProcess:
         self._ready = self._ready or bool(select.select([self._child.stdout], [], [], 0)[0])
         return self._ready
 
-    def turn(self, observations: Sequence[Observation], numbers: range) -> list[Proposal]:
-        """Tell the searcher what happened and ask it for proposals; what it raises is raised here."""
-        assert self._child.stdin is not None
+    def give(self, searcher: BoundSearcher) -> None:
+        """Give it the searcher as it is now, before the first turn; what it observes later is up to the caller."""
+        self._start = cloudpickle.dumps(searcher)
+
+    def turn(self, observations: Sequence[Observation], numbers: range) -> Iterator[list[Proposal]]:
+        """Tell the searcher what happened and ask it for proposals; what it raises is raised here.
+
+        They come in parts of at most ``PART``, as soon as they are made. The searcher is told that they are pending.
+        """
         assert self._child.stdout is not None
+        with self._talking():
+            self._send((list(observations), numbers))
+        while numbers:
+            with self._talking():
+                proposals, error = pickle.load(self._child.stdout)
+            if error is not None:
+                raise error
+            wanted, numbers = numbers[:PART], numbers[PART:]
+            yield list(proposals)
+            if len(proposals) < len(wanted):
+                return
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """What fails while the child is talked to is the child's end."""
         try:
-            if self._start is not None:
-                self._child.stdout.read(len(_READY))
-                self._ready = True
-                self._child.stdin.write(self._start)
-                self._start = None
-            pickle.dump((list(observations), numbers), self._child.stdin)
-            self._child.stdin.flush()
-            proposals, error = pickle.load(self._child.stdout)
+            yield
         except (OSError, EOFError, pickle.UnpicklingError) as failure:
             code = self._child.poll()
             raise DhpoError(f"the searcher's process ended (exit code {code}): see its message above") from failure
-        if error is not None:
-            raise error
-        return list(proposals)
+
+    def _send(self, what: tuple[list[Observation], range]) -> None:
+        """Ask for a turn, the first time with the searcher before it."""
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        if not self._started:
+            assert self._start is not None, "the searcher was not given"
+            self._child.stdout.read(len(_READY))
+            self._ready = self._started = True
+            self._child.stdin.write(self._start)
+            self._start = None
+        pickle.dump(what, self._child.stdin)
+        self._child.stdin.flush()
 
     def close(self) -> None:
         """End the child, whatever it computes."""
@@ -104,11 +132,23 @@ def serve() -> None:
         searcher: BoundSearcher = pickle.load(source)
         while True:
             observations, numbers = pickle.load(source)
-            answer: tuple[Any, BaseException | None]
-            try:
-                searcher.observe(observations)
-                answer = (searcher.propose(numbers), None)
-            except Exception as error:
-                answer = (None, error)
-            pickle.dump(answer, target)
-            target.flush()
+            for answer in _turn(searcher, observations, numbers):
+                pickle.dump(answer, target)
+                target.flush()
+
+
+def _turn(
+    searcher: BoundSearcher, observations: Sequence[Observation], numbers: range
+) -> Iterator[tuple[list[Proposal], Exception | None]]:
+    """Take a turn in parts; what the searcher raises ends it."""
+    try:
+        searcher.observe(observations)
+        while numbers:
+            part, numbers = numbers[:PART], numbers[PART:]
+            made = searcher.propose(part)
+            searcher.observe([Observation(k, p.config, Phase.PENDING) for k, p in zip(part, made, strict=False)])
+            yield made, None
+            if len(made) < len(part):
+                return
+    except Exception as error:
+        yield [], error

@@ -12,12 +12,14 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dhpo._replay import replay
 from dhpo._version import __version__
 from dhpo.errors import ResumeError
-from dhpo.events import Conclude, Event, GiveUp, Observe, SessionOpened, TrialAdded, TrialProposed
+from dhpo.events import Conclude, Event, GiveUp, Observe, SessionOpened
 from dhpo.journal import FileJournal, Header, Journal, MemoryJournal
 from dhpo.known import KnownResult, admit_known
 from dhpo.objectives import Objectives
@@ -26,8 +28,8 @@ from dhpo.searchers.continued import told_otherwise
 from dhpo.space import HpProblem
 from dhpo.stopping.base import FirstJudged, Stopper
 from dhpo.study import Study, follow_up
-from dhpo.trial import Observation
 
+_MOST_SHOWN = 10  # differences between settings
 #: The settings that must not change when a search is resumed, with what a person calls them.
 _FIXED = {"problem": "search space", "objectives": "objectives", "stopper": "stopper"}
 
@@ -111,10 +113,10 @@ class Session:
     def _check(self, found: Mapping[str, Any], directory: Path | None) -> None:
         wanted = self.setup.settings(int(found["seed"]))
         for key, name in _FIXED.items():
-            if _plain(found.get(key)) != _plain(wanted[key]):
+            if lines := _differences(_plain(found.get(key)), _plain(wanted[key])):
+                shown = "\n".join(lines[:_MOST_SHOWN] + ["  …"] * (len(lines) > _MOST_SHOWN))
                 raise ResumeError(
-                    f"{directory} holds a search with another {name}:\n"
-                    f"  there: {found.get(key)}\n  here:  {wanted[key]}\n"
+                    f"{directory} holds a search with another {name}:\n{shown}\n"
                     "Give another log_dir for a new search, or the same settings to go on with this one."
                 )
         if self.setup.seed is not None and self.setup.seed != found["seed"]:
@@ -131,15 +133,7 @@ class Session:
             )
 
     def _replay(self) -> None:
-        apply = self.study.apply
-        observations: list[Observation] = []
-        for batch in self.journal.replay():
-            for event in batch:
-                if type(event) is TrialProposed or type(event) is TrialAdded:
-                    event = _with_choices(event)
-                for command in apply(event):
-                    if type(command) is Observe:
-                        observations.append(command.observation)
+        observations = list(chain.from_iterable(replay(self.study, self.journal.blocks())))
         if observations:
             self.searcher.observe(observations)
 
@@ -197,15 +191,25 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-def _with_choices(event: TrialProposed | TrialAdded) -> TrialProposed | TrialAdded:
-    """The event with its configuration's values as the space has them: JSON has made lists of tuples."""
-    if not any(type(value) is list for value in event.config.values()):
-        return event
-    return event._replace(config={name: _as_choice(value) for name, value in event.config.items()})
+def _differences(there: Any, here: Any, path: str = "") -> list[str]:
+    """What differs between plain settings, a line for each value; members of lists are known by their names."""
+    if there == here:
+        return []
+    old, new = _members(there), _members(here)
+    if old is not None and new is not None:
+        lines = []
+        for key in dict.fromkeys([*old, *new]):
+            lines += _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        if lines:
+            return lines
+    return [f"  {path}: {there!r} there, {here!r} here"]
 
 
-def _as_choice(value: Any) -> Any:
-    return tuple(_as_choice(item) for item in value) if isinstance(value, list) else value
+def _members(value: Any) -> dict[str, Any] | None:
+    """The members of a mapping, or of a list in which each has a name; None where there are none."""
+    if isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
+        return {str(item["name"]): item for item in value}
+    return value if isinstance(value, dict) else None
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dhpo._columns import ChoiceColumn
 from dhpo._configspace import ConfigurationSpace, Hyperparameter
+from dhpo._html import shown, table
 from dhpo._space_json import space_from_json, space_to_json
 from dhpo._space_values import check_hyperparameter, to_hyperparameter
 from dhpo.encoding import Constraint, Encoding, constraint_name
@@ -206,6 +207,16 @@ class HpProblem:
     def __repr__(self) -> str:
         lines = [f"    {constraint_name(fn)}\n" for fn in self._constraints]
         return repr(self._space) + ("  Constraints:\n" + "".join(lines) if lines else "")
+
+    def _repr_html_(self) -> str:
+        defaults = self.default_configuration
+        rows = [
+            (column.name, column.kind, column.allowed, "log" if getattr(column, "log", False) else "",
+             defaults.get(column.name, "inactive"))
+            for column in self.encoding.columns
+        ]  # fmt: skip
+        below = "".join(f"<p>{shown(constraint_name(fn))}</p>" for fn in self._constraints)
+        return table(("name", "kind", "allowed", "scale", "default"), rows) + below
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}

@@ -10,6 +10,7 @@ import numpy as np
 
 from dhpo._trial_state import Schedule, TrialState
 from dhpo.events import (
+    Cancel,
     Command,
     Conclude,
     Decide,
@@ -20,6 +21,7 @@ from dhpo.events import (
     SessionOpened,
     Start,
     TrialAdded,
+    TrialCancelled,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
@@ -34,7 +36,8 @@ from dhpo.stopping.base import BoundStopper, Promotes, bracket_of
 from dhpo.trial import Decision, Observation, Phase, Proposal, Status
 
 _NEVER = float("inf")
-_RUNNING = Status.RUNNING  # an enum's member is slow to look up, and a resumed search asks for it millions of times
+# An enum's member is slow to look up, and a resumed search asks for these millions of times.
+_RUNNING, _CONTINUE, _RUNG, _PENDING = Status.RUNNING, Decision.CONTINUE, Phase.RUNG, Phase.PENDING
 
 
 class Front:
@@ -102,6 +105,7 @@ class Study:
             TrialPromoted: self._promoted,
             TrialFailed: self._failed,
             TrialTimedOut: self._timed_out,
+            TrialCancelled: self._cancelled,
             WorkerLost: self._lost,
             SessionOpened: self._opened,
             SearchFinished: self._ended,
@@ -148,6 +152,12 @@ class Study:
         """The events that let up to ``n`` paused trials go on. The study changes only when these are applied."""
         return [TrialPromoted(time, trial.number, trial.attempt + 1) for trial in islice(self.promotable(), n)]
 
+    def cancel(self, numbers: Iterable[int], time: float) -> list[TrialCancelled]:
+        """The events that end those of these trials that run or rest. The study changes only when they are applied."""
+        trials = (self.trials[number] for number in dict.fromkeys(numbers) if 0 <= number < len(self.trials))
+        open_ = (Status.RUNNING, Status.PAUSED)
+        return [TrialCancelled(time, trial.number, trial.attempt) for trial in trials if trial.status in open_]
+
     def apply(self, event: Event) -> list[Command]:
         """Fold one event; return what has to be done about it. Events that no longer count change nothing."""
         if event.time > self.time:
@@ -173,7 +183,7 @@ class Study:
         trial = TrialState(event.trial, event.config, event.bracket, self._schedule.after(event.bracket, 0.0))
         self.trials.append(trial)
         self.n_running += 1
-        return [self._schedule.start(trial), Observe(Observation(event.trial, event.config, Phase.PENDING))]
+        return [self._schedule.start(trial), Observe(Observation(event.trial, event.config, _PENDING))]
 
     def _added(self, event: TrialAdded) -> list[Command]:
         if event.trial < len(self.trials):  # a copy
@@ -181,7 +191,7 @@ class Study:
         trial = TrialState(event.trial, event.config, 0, _NEVER)
         self.trials.append(trial)
         self.n_known += 1
-        pending = Observe(Observation(event.trial, event.config, Phase.PENDING))
+        pending = Observe(Observation(event.trial, event.config, _PENDING))
         costs = None if event.values is None else self.objectives.costs(event.values)
         if costs is None:
             trial.status = Status.FAILED
@@ -199,14 +209,35 @@ class Study:
 
     def _reported(self, event: TrialReported) -> list[Command]:
         _, number, attempt, index, resource, values = event
+        answer = self.report(number, attempt, index, resource, self.objectives.costs(values))
+        if answer is None:
+            return []
+        decision, observation = answer
+        decide = Decide(number, attempt, index, decision)
+        return [decide] if observation is None else [decide, Observe(observation)]
+
+    def report(
+        self, number: int, attempt: int, index: int, resource: float, costs: tuple[float, ...] | None
+    ) -> tuple[Decision, Observation | None] | None:
+        """Fold a report, whose time :meth:`apply` has seen to. A resumed search calls this a million times.
+
+        Args:
+            number: of the trial.
+            attempt: of the trial.
+            index: of the report within the attempt.
+            resource: at which it was made.
+            costs: None where the values are unusable.
+
+        Returns:
+            The decision, and what the searcher is to be told, if anything; None where no decision is due.
+        """
         trial = self._current(number, attempt)
         if trial is None or trial.stopping:
-            return [Decide(number, attempt, index, Decision.STOP)]
+            return Decision.STOP, None
         if trial.pausing:
-            return [Decide(number, attempt, index, Decision.PAUSE)]
-        costs = self.objectives.costs(values)
+            return Decision.PAUSE, None
         if costs is None or index <= trial.index:  # unusable, or a copy of one that was answered before
-            return [Decide(number, attempt, index, Decision.CONTINUE)]
+            return _CONTINUE, None
         trial.index = index
         trial.resource = resource
         trial.costs = costs
@@ -220,19 +251,21 @@ class Study:
         elif self.goal is not None and all(c <= g for c, g in zip(costs, self.goal, strict=True)):
             self.goal_met = True
         if resource < trial.next_milestone:
-            return []
-        return self._judge(trial, index, resource, costs)
+            return None
+        return self._judge(trial, resource, costs)
 
-    def _judge(self, trial: TrialState, index: int, resource: float, costs: tuple[float, ...]) -> list[Command]:
-        at, at_milestone = self._schedule.passed(trial, resource)
-        trial.next_milestone = self._schedule.after(trial.bracket, resource)
+    def _judge(
+        self, trial: TrialState, resource: float, costs: tuple[float, ...]
+    ) -> tuple[Decision, Observation | None]:
+        at, at_milestone, trial.next_milestone = self._schedule.passed(trial, resource)
         decision = self.stopper.judge(trial.number, trial.bracket, at, costs)
-        trial.stopping = decision is Decision.STOP
-        trial.pausing = decision is Decision.PAUSE
-        commands: list[Command] = [Decide(trial.number, trial.attempt, index, decision)]
-        if at_milestone and decision is Decision.CONTINUE:  # else the trial's end follows, with the same values
-            commands.append(Observe(Observation(trial.number, trial.config, Phase.RUNG, resource, costs)))
-        return commands
+        if decision is _CONTINUE:
+            tell = at_milestone
+        else:
+            trial.stopping = decision is Decision.STOP
+            trial.pausing = decision is Decision.PAUSE
+            tell = False  # the trial's end follows, with the same values
+        return decision, Observation(trial.number, trial.config, _RUNG, resource, costs) if tell else None
 
     def _completed(self, event: TrialCompleted) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -268,7 +301,7 @@ class Study:
         trial.promoted_from = trial.resource or 0
         trial.restart()
         self.n_running += 1
-        return [self._schedule.start(trial), Observe(Observation(trial.number, trial.config, Phase.PENDING))]
+        return [self._schedule.start(trial), Observe(Observation(trial.number, trial.config, _PENDING))]
 
     def _failed(self, event: TrialFailed) -> list[Command]:
         trial = self._current(event.trial, event.attempt)
@@ -278,6 +311,23 @@ class Study:
         trial = self._current(event.trial, event.attempt)
         limit = f"it ran longer than {event.limit:g} s"
         return [] if trial is None else self._fail(trial, limit, Status.TIMED_OUT)
+
+    def _cancelled(self, event: TrialCancelled) -> list[Command]:
+        trial = self.trials[event.trial] if 0 <= event.trial < len(self.trials) else None
+        if trial is None or trial.attempt != event.attempt:
+            return []
+        if trial.status is Status.PAUSED:  # its result is known already
+            trial.status = Status.CANCELLED
+            if self._promoter is not None:
+                self._promoter.leave(trial.number)
+            return []
+        if trial.status is not Status.RUNNING:
+            return []
+        cancel = Cancel(trial.number, trial.attempt)
+        if trial.costs is not None:
+            return [cancel, *self._end_well(trial, Status.CANCELLED, trial.costs)]
+        self._end(trial, Status.CANCELLED)
+        return [cancel, Observe(Observation(trial.number, trial.config, Phase.FAILED))]
 
     def _fail(self, trial: TrialState, error: str, status: Status = Status.FAILED) -> list[Command]:
         self._end(trial, status)

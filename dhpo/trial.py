@@ -35,6 +35,7 @@ class Status(StrEnum):
     STOPPED = "STOPPED"  # ended early by the stopper
     FAILED = "FAILED"
     TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"  # by a person: no failure, and with a result where it had reported
 
 
 class Decision(StrEnum):
@@ -86,7 +87,7 @@ class Phase(StrEnum):
     PENDING = "PENDING"  # was given out, for the first time or (promoted) again: no new values yet
     RUNG = "RUNG"  # reported the values at a rung, and goes on
     ENDED = "ENDED"  # ended (completed or stopped), or rests at a rung (paused), with these values
-    FAILED = "FAILED"  # failed or timed out: no values
+    FAILED = "FAILED"  # failed, timed out, or cancelled before it had reported: no values
 
 
 class Observation(NamedTuple):

@@ -72,7 +72,10 @@ class Durations:
         self._units: deque[float] = deque(maxlen=_WINDOW)  # seconds per unit of resource
         self._firsts: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # (seconds, units) up to the first report
         self._runs: deque[float] = deque(maxlen=_WINDOW)  # seconds of whole runs
-        self._unit: float | None = 0.0  # None when it is to be computed again
+        # None when they are to be computed again:
+        self._unit: float | None = 0.0
+        self._run: float | None = 0.0
+        self._ready: float | None = 0.0
 
     def reported(self, seconds: float, units: float, *, first: bool) -> None:
         """A report came ``units`` of resource after the one before it, or after the run's beginning (``first``)."""
@@ -82,11 +85,12 @@ class Durations:
             self._firsts.append((seconds, units))
         else:
             self._units.append(seconds / units)
-        self._unit = None
+        self._unit = self._ready = None
 
     def ran(self, seconds: float) -> None:
         """A trial ran from its beginning to an end of its own."""
         self._runs.append(seconds)
+        self._run = None
 
     @property
     def unit(self) -> float:
@@ -101,9 +105,12 @@ class Durations:
         unit = self.unit
         stop = next_stop(start, start.resume_from, 1.0) if unit else None
         if stop is None:  # it does not report, or nobody knows how far it goes
-            return max(unit, _upper(self._runs) - start.resume_from * unit)
-        ready = _upper(max(0.0, seconds - units * unit) for seconds, units in self._firsts)
-        return ready + (stop - start.resume_from) * unit
+            if self._run is None:
+                self._run = _upper(self._runs)
+            return max(unit, self._run - start.resume_from * unit)
+        if self._ready is None:
+            self._ready = _upper(max(0.0, seconds - units * unit) for seconds, units in self._firsts)
+        return self._ready + (stop - start.resume_from) * unit
 
 
 class Stint:

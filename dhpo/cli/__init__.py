@@ -14,6 +14,7 @@ def main() -> None:
     something, 2 for a wrong command line, 130 after a second Ctrl-C.
     """
     from dhpo.cli.app import app
+    from dhpo.cli.tables import say
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--traceback"]
     wants_traceback = "--traceback" in sys.argv  # before the command or behind it; a loaded file changes sys.argv
@@ -22,5 +23,5 @@ def main() -> None:
     except (DhpoError, OSError) as error:
         if wants_traceback:
             raise
-        print(f"dhpo: {error}", file=sys.stderr)
+        say(f"dhpo: {error}", err=True)
         sys.exit(1)

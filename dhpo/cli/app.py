@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dhpo._version import __version__
+from dhpo.cli.compare import compare
+from dhpo.cli.control import pause, stop, unpause
+from dhpo.cli.dashboard import dashboard
+from dhpo.cli.export import export
+from dhpo.cli.importance import importance
 from dhpo.cli.options import (
     AsJson,
     CodeIfUnfinished,
@@ -22,7 +27,10 @@ from dhpo.cli.options import (
     StopAt,
     TimeOut,
 )
+from dhpo.cli.plot import plot
+from dhpo.cli.report import report
 from dhpo.cli.submit import submit
+from dhpo.cli.watch import watch
 from dhpo.errors import DhpoError
 
 if TYPE_CHECKING:
@@ -31,7 +39,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dhpo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -130,6 +137,8 @@ def resume(
 
     log_dir = directory.resolve()
     record = RunRecord.read(log_dir)
+    if record is None and not log_dir.is_dir():
+        raise DhpoError(f"there is no directory {directory}: give the one (log_dir) that `dhpo run` told of")
     if record is None:
         raise DhpoError(
             f"{directory} has no {FILE_NAME}: its search was not started by `dhpo run`. "
@@ -142,6 +151,9 @@ def resume(
 
 
 app.command()(submit)
+for command in (watch, stop, pause, unpause):
+    app.command()(command)
+app.command()(dashboard)
 
 
 @app.command()
@@ -154,14 +166,14 @@ def status(directory: Directory, as_json: AsJson = False) -> None:
       dhpo status runs/search --json | jq .finished
     """
     from dhpo.cli.status import read_status
-    from dhpo.cli.tables import print_json
+    from dhpo.cli.tables import print_json, say
     from dhpo.cli.views import status_text
 
     found = read_status(directory)
     if as_json:
         print_json(found.as_dict())
     else:
-        typer.echo(status_text(found))
+        say(status_text(found))
 
 
 @app.command()
@@ -182,7 +194,7 @@ def front(
     Example:
       dhpo front runs/search --strict --unique
     """
-    from dhpo.cli.tables import print_json
+    from dhpo.cli.tables import print_json, say
     from dhpo.cli.views import front_points, front_table
     from dhpo.results import Results
 
@@ -191,7 +203,7 @@ def front(
     if as_json:
         print_json(points)
     else:
-        typer.echo(front_table(results, points))
+        say(front_table(results, points))
 
 
 @app.command()
@@ -210,7 +222,7 @@ def best(
       dhpo best runs/search --objective accuracy --json
     """
     from dhpo.cli.status import point
-    from dhpo.cli.tables import print_json
+    from dhpo.cli.tables import print_json, say
     from dhpo.cli.views import best_text
     from dhpo.results import Results
 
@@ -221,7 +233,7 @@ def best(
     if found is None or as_json:
         print_json(None if found is None else point(found))
     else:
-        typer.echo(best_text(point(found), results.resource_name))
+        say(best_text(point(found), results.resource_name))
 
 
 @app.command()
@@ -239,7 +251,7 @@ def trials(
     Example:
       dhpo trials runs/search --last 20
     """
-    from dhpo.cli.tables import print_json
+    from dhpo.cli.tables import print_json, say
     from dhpo.cli.views import trial_rows, trial_table
     from dhpo.results import Results
 
@@ -249,63 +261,14 @@ def trials(
     if as_json:
         print_json(rows)
     else:
-        typer.echo(trial_table(results, rows))
+        say(trial_table(results, rows))
 
 
-@app.command()
-def export(
-    directory: Directory,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write CSV.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write JSON.")] = None,
-    parquet: Annotated[
-        Path | None, typer.Option("--parquet", metavar="FILE", help="Write Parquet (needs dhpo[parquet]).")
-    ] = None,
-) -> None:
-    """Write the results as CSV, JSON or Parquet.
-
-    The table has one row for each trial, with the columns of Results.to_frame().
-
-    \b
-    Example:
-      dhpo export runs/search --csv results.csv --parquet results.parquet
-      dhpo export runs/search --json /dev/stdout
-    """
-    if csv is None and json is None and parquet is None:
-        raise typer.BadParameter("give at least one of --csv, --json and --parquet")
-    from dhpo.results import Results
-
-    results = Results.load(directory)
-    if csv is not None:
-        results.to_csv(csv)
-    if json is not None:
-        results.to_json(json)
-    if parquet is not None:
-        results.to_parquet(parquet)
-
-
-@app.command()
-def plot(
-    directory: Directory,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; DIR/plots by default.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Draw figures of the results (needs dhpo[plots]).
-
-    Every figure that the results allow is written as PNG; the names of the files are printed.
-
-    \b
-    Example:
-      dhpo plot runs/search --out figures
-    """
-    from dhpo.cli.tables import print_json
-    from dhpo.plots import save_all
-    from dhpo.results import Results
-
-    files = [str(path) for path in save_all(Results.load(directory), out or directory / "plots")]
-    if as_json:
-        print_json({"files": files})
-    else:
-        typer.echo("\n".join(files))
+app.command()(export)
+app.command()(plot)
+app.command()(report)
+app.command()(importance)
+app.command()(compare)
 
 
 def _execute(

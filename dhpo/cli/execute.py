@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from dhpo.cli.record import RunRecord
 from dhpo.cli.script import load_search
 from dhpo.cli.status import State, read_status
-from dhpo.cli.tables import print_json, stdout_to_stderr
+from dhpo.cli.tables import print_json, say, stdout_to_stderr
 from dhpo.cli.views import summary, summary_text
 from dhpo.clusters.resolve import check_resources
 
@@ -56,7 +55,7 @@ def execute(record: RunRecord, log_dir: Path | None, place: Place, *, progress: 
     """Run a file's search, in ``log_dir`` where one is given, at a ``place``; print what it found.
 
     Returns:
-        whether the search is finished.
+        whether the search is finished, or was ended by `dhpo stop`: whether nothing is to go on by itself.
 
     Raises:
         dhpo.errors.DhpoError: the file or the search cannot be used, or too many trials failed.
@@ -67,12 +66,12 @@ def execute(record: RunRecord, log_dir: Path | None, place: Place, *, progress: 
     if as_json:
         print_json(summary(status))
     else:
-        print(summary_text(status))
-    if status.state is State.INTERRUPTED:
-        print(
-            f"dhpo: {status.progress} trials done; resubmit, or run the same command again, to go on", file=sys.stderr
-        )
-    return status.state is not State.INTERRUPTED
+        say(summary_text(status))
+    if status.stopped:
+        say(f"dhpo: {status.progress} trials done; ended by dhpo stop; run the same command again to go on", err=True)
+    elif status.state is State.INTERRUPTED:
+        say(f"dhpo: {status.progress} trials done; resubmit, or run the same command again, to go on", err=True)
+    return status.stopped or status.state is not State.INTERRUPTED
 
 
 @contextmanager

@@ -7,12 +7,24 @@ from typing import Annotated
 
 import typer
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory (log_dir) of the search.")]
+from dhpo.cli.completion import journal_directories
+
+#: So many of anything are as good as no limit, and still fit into 64 bits.
+MOST = 10**15
+
+Directory = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="The directory (log_dir) of the search.", autocompletion=journal_directories),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
 NumTrials = Annotated[
     int | None,
     typer.Option(
-        "--num-trials", "--max-evals", "-n", min=1, metavar="N", help="Trials in all, those of earlier runs included."
+        *("--num-trials", "--max-evals", "-n"),
+        min=1,
+        max=MOST,
+        metavar="N",
+        help="Trials in all, those of earlier runs included.",
     ),
 ]
 TimeOut = Annotated[
@@ -28,7 +40,7 @@ StopAt = Annotated[
 ]
 Patience = Annotated[
     int | None,
-    typer.Option("--patience", min=1, metavar="N", help="End after N ended trials without an improvement."),
+    typer.Option("--patience", min=1, max=MOST, metavar="N", help="End after N ended trials without an improvement."),
 ]
 Progress = Annotated[bool, typer.Option("--progress/--no-progress", help="Show a progress bar.")]
 OnCluster = Annotated[

@@ -47,13 +47,22 @@ class RunRecord:
         try:
             content = orjson.loads(path.read_bytes())
             known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
-            return cls(**(known | {"stop_at": tuple(known.get("stop_at", ()))}))
+            return cls(**(known | {"stop_at": tuple(known.get("stop_at", ()))}))._checked()
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, OSError) as error:
             raise DhpoError(
                 f"{path} cannot be read ({error}): remove it; `dhpo run FILE.py --log-dir {directory}` writes it anew"
             ) from error
+
+    def _checked(self) -> RunRecord:
+        texts = (self.file, self.name, self.cwd, *self.stop_at, *([] if self.time_out is None else [self.time_out]))
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is none")
+        for number in (self.num_trials, self.patience):
+            if number is not None and (type(number) is not int or number < 1):
+                raise ValueError(f"{number!r} is no number of trials")
+        return self
 
     def write(self, directory: Path) -> None:
         """Write the record, at once as a whole."""

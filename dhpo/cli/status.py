@@ -7,18 +7,20 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dhpo import journal
+from dhpo import control, journal
+from dhpo._blocks import Block
 from dhpo.budget import parse_duration
 from dhpo.cli.record import RunRecord
 from dhpo.events import (
     Event,
     SearchFinished,
     SessionOpened,
+    TrialCancelled,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
@@ -79,6 +81,16 @@ class SearchStatus:
         return sum(self.counts.values()) - self.counts[Status.RUNNING]
 
     @property
+    def paused(self) -> bool:
+        """Whether a person has paused it: it starts no more trials."""
+        return control.is_paused(self.directory)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a person has ended its last run."""
+        return self.state is State.INTERRUPTED and control.was_stopped(self.directory)
+
+    @property
     def failed(self) -> int:
         """How many trials ended without a result."""
         return self.counts[Status.FAILED] + self.counts[Status.TIMED_OUT]
@@ -101,6 +113,8 @@ class SearchStatus:
             "directory": str(self.directory),
             "state": self.state.value,
             "finished": self.state is State.FINISHED,
+            "paused": self.paused,
+            "stopped": self.stopped,
             "reason": self.reason,
             "host": None if self.opened is None else self.opened.host,
             "pid": None if self.opened is None else self.opened.pid,
@@ -134,9 +148,12 @@ def read_status(directory: Path) -> SearchStatus:
         JournalError: there is no journal, or it cannot be read.
     """
     header, _ = journal.read(directory)
-    running = _is_held(directory / journal.FILE_NAME)  # before reading: what is not held then, reads as it ended
+    running = is_held(directory / journal.FILE_NAME)  # before reading: what is not held then, reads as it ended
     run = _LastRun()
-    results = Results(header.settings, lambda: run.watch(journal.read(directory)[1]), directory)
+    results = Results(
+        header.settings, lambda: journal.read(directory)[1], directory,
+        lambda: run.watch(journal.read_blocks(directory)[1]),
+    )  # fmt: skip
     known = set(results.known())
     counts = Counter(status for number, status in results.statuses().items() if number not in known)
     by_status = {status: counts[status] for status in Status}
@@ -174,13 +191,16 @@ class _LastRun:
     reports: int = 0  # of all runs
     last_time: float = 0.0
     last_error: tuple[int, str] | None = None
+    resting: set[int] = field(default_factory=set)  # the trials that were paused and not promoted
 
-    def watch(self, batches: Iterator[list[Event]]) -> Iterator[list[Event]]:
-        """Take note of the batches, and pass them on."""
-        for batch in batches:
-            for event in batch:
+    def watch(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Take note of the blocks, and pass them on."""
+        for block in blocks:
+            self.reports += len(block.reports)
+            self.last_time = max(self.last_time, float(block.reports.time.max(initial=0.0)))
+            for event in block.others:
                 self._note(event)
-            yield batch
+            yield block
 
     def _note(self, event: Event) -> None:
         self.last_time = max(self.last_time, event.time)
@@ -189,10 +209,16 @@ class _LastRun:
         match event:
             case SessionOpened():
                 self.opened, self.finished, self.n_ended = event, None, 0
-            case TrialCompleted() | TrialPaused():
+            case TrialCompleted():
                 self.n_ended += 1
+            case TrialPaused():
+                self.n_ended += 1
+                self.resting.add(event.trial)
             case TrialPromoted():
                 self.n_ended -= 1
+                self.resting.discard(event.trial)
+            case TrialCancelled():
+                self.n_ended += event.trial not in self.resting
             case TrialFailed():
                 self.n_ended += 1
                 self.last_error = (event.trial, event.error)
@@ -223,7 +249,7 @@ def _eta(record: RunRecord | None, ended: int, rate: float | None, spent: float)
     return max(0.0, min(limits)) if limits else None
 
 
-def _is_held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Whether a driver holds the journal's lock; False too where the file system has no locks."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from dhpo.budget import parse_duration
 from dhpo.cli.jobscript import DIRECTIVES, Mode, System, render
 from dhpo.cli.script import split_target
+from dhpo.clusters._given import one_line
 from dhpo.errors import DhpoError, SettingError
 
 _UNITS = {"": 1 / 1024**2, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
@@ -207,6 +208,9 @@ def prepare(asked: Submission) -> str:
         raise DhpoError(f"there is no file {path}: give the Python file that makes the Search object")
     if asked.driver_walltime is not None and asked.mode is not Mode.DRIVER:
         raise SettingError("--driver-walltime is for --mode driver; elsewhere the driver runs in the same job")
+    own = {"FILE": asked.target, "--log-dir": asked.directory, "--queue": asked.queue, "--account": asked.account}
+    for name, value in (*own.items(), *(("--directive", directive) for directive in asked.directives)):
+        one_line(name, value)
     return asked.script()
 
 

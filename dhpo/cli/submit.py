@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dhpo.cli.jobscript import Mode, System
-from dhpo.cli.options import NumTrials, Patience, StopAt, TimeOut
+from dhpo.cli.options import AsJson, NumTrials, Patience, StopAt, TimeOut
 
 
 def submit(
@@ -52,6 +52,7 @@ def submit(
         Path | None, typer.Option("--log-dir", metavar="DIR", help="Where the search is kept, by default runs/FILE.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job script; write and submit nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Submit a search to a batch system.
 
@@ -63,6 +64,7 @@ def submit(
       dhpo submit search.py --cluster pbs --mode chain --num-trials 500 --queue normal --dry-run
     """
     from dhpo.cli import submission
+    from dhpo.cli.tables import print_json, say
 
     budget = {"--num-trials": num_trials, "--time-out": time_out, "--patience": patience}
     options = [word for option, value in budget.items() if value is not None for word in (option, str(value))]
@@ -78,8 +80,14 @@ def submit(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if dry_run:
-        typer.echo(script, nl=False)
+        if as_json:
+            print_json({"job": None, "script": None, "log_dir": None, "text": script})
+        else:
+            typer.echo(script, nl=False)
         return
     job, path = submission.submit(asked, script)
-    typer.echo(f"job {job}: {path}")
-    typer.echo(f"dhpo status {path.parent} shows how the search stands, {submission.watch(asked)} how the job does")
+    if as_json:
+        print_json({"job": job, "script": str(path), "log_dir": str(path.parent), "text": script})
+        return
+    say(f"job {job}: {path}")
+    say(f"dhpo status {path.parent} shows how the search stands, {submission.watch(asked)} how the job does")

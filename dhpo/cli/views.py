@@ -88,6 +88,9 @@ def summary_text(status: SearchStatus) -> str:
     elif (best := results.best()) is not None:
         lines.append(best_text(point(best), results.resource_name))
     lines.append(f"{status.progress} trials ended: {_counts(status) or 'none yet'}; {duration(status.elapsed)}")
+    if errors := _errors(results):
+        number, error = list(errors.items())[-1]
+        lines.append(f"the last failure was trial {number}'s: {error}")
     lines.append(f"results in {status.directory}: see dhpo front, trials, export and plot")
     return "\n".join(lines)
 
@@ -115,7 +118,7 @@ def status_text(status: SearchStatus) -> str:
         rows.append(("best", f"{name} {cell(value)} (trial {best.trial}{at})"))
     rows.append(("elapsed", duration(status.elapsed)))
     if status.trials_per_hour is not None:
-        rows.append(("speed", f"{_rounded(status.trials_per_hour)} trials per hour"))
+        rows.append(("speed", f"{speed(status.trials_per_hour)} trials per hour"))
     if status.eta is not None:
         rows.append(("left", f"about {duration(status.eta)}"))
     if status.last_error is not None:
@@ -125,12 +128,15 @@ def status_text(status: SearchStatus) -> str:
 
 
 def _where(status: SearchStatus) -> str:
+    paused = f"; paused: `dhpo unpause {status.directory}` lets it go on" if status.paused else ""
     if status.state is State.RUNNING:
-        return "" if status.opened is None else f" on {status.opened.host} (process {status.opened.pid})"
-    return f" ({status.reason})" if status.reason else ""
+        return ("" if status.opened is None else f" on {status.opened.host} (process {status.opened.pid})") + paused
+    reason = "ended by dhpo stop" if status.stopped else status.reason
+    return (f" ({reason})" if reason else "") + paused
 
 
-def _rounded(rate: float) -> str:
+def speed(rate: float) -> str:
+    """A rate as a person reads it."""
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 

@@ -171,7 +171,7 @@ def worker_script(
         "0",
         "--death-timeout",
         "60",
-        *worker_options(layout.num_gpus, security),
+        *worker_options(layout.num_cpus, layout.num_gpus, security),
     ]
     if interface:
         worker += ["--interface", shlex.quote(interface)]

@@ -2,15 +2,16 @@
 
 dask-jobqueue never replaces a job that expired, died or could not be submitted, and its adaptive scaling ends workers
 that are busy. This controller knows how many trials there are to run, how the jobs stand in the queue and which of them
-have a worker, and says what to do next; :mod:`dhpo.clusters._batch` does it. Times are seconds of any clock.
+have a worker, and says what to do next; :mod:`dhpo.clusters._pool` does it. Times are seconds of any clock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 
 #: Seconds for which a surplus must last before jobs are given up for it.
 GRACE = 10.0
@@ -70,12 +71,14 @@ class Controller:
         opened: the time now.
         startup_timeout: seconds within which the first worker must come; None waits for ever.
         grace: seconds for which a surplus must last before jobs are given up for it.
+        numbers: the jobs' numbers, from 1 unless they are shared with other controllers.
     """
 
     n_workers: int
     opened: float = 0.0
     startup_timeout: float | None = None
     grace: float = GRACE
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
     jobs: dict[int, Job] = field(default_factory=dict, init=False)
     wanted: int = field(init=False)
     given_up: str | None = field(default=None, init=False)
@@ -84,7 +87,6 @@ class Controller:
     not_before: float = field(default=float("-inf"), init=False)
     _failures: int = field(default=0, init=False)
     _deaths: int = field(default=0, init=False)
-    _numbers: int = field(default=0, init=False)
     _accepted: bool = field(default=False, init=False)
     _met: bool = field(default=False, init=False)
     _retiring: bool = field(default=False, init=False)
@@ -101,9 +103,9 @@ class Controller:
 
     def begin(self) -> int:
         """A submission begins; the number of the new job."""
-        self._numbers += 1
-        self.jobs[self._numbers] = Job(self._numbers)
-        return self._numbers
+        number = next(self.numbers)
+        self.jobs[number] = Job(number)
+        return number
 
     def accepted(self, number: int, id: str, now: float) -> None:
         """The batch system has taken a job."""
@@ -138,9 +140,9 @@ class Controller:
             if not job.workers:
                 job.alone = now
 
-    def retired(self, numbers: Iterable[int], now: float) -> None:
-        """The scheduler has told these idle workers to leave."""
-        self._retiring = False
+    def retired(self, numbers: Iterable[int], now: float, *, answers: bool = True) -> None:
+        """The scheduler has told these idle workers to leave; it need not have been asked to by this controller."""
+        self._retiring = self._retiring and not answers
         for number in numbers:
             if (job := self.jobs.get(number)) is not None:
                 job.leaving = now
@@ -175,6 +177,11 @@ class Controller:
             self.given_up = f"{self._deaths} times in a row, jobs ended before their worker had connected"
 
     # What follows.
+
+    @property
+    def connected(self) -> int:
+        """How many workers are connected, of those that are to stay."""
+        return sum(1 for job in self.jobs.values() if job.workers and job.leaving is None)
 
     def decide(self, now: float) -> Decision:
         """What to do. The jobs to cancel are marked as leaving."""
@@ -235,13 +242,15 @@ class Controller:
         """How the jobs stand, in one line."""
         target = min(self.n_workers, self.wanted)
         staying = [job for job in self.jobs.values() if job.leaving is None]
-        connected = sum(1 for job in staying if job.workers)
+        connected = self.connected
         starting = sum(1 for job in staying if not job.workers and job.phase is Phase.RUNNING)
         pending = [job for job in staying if not job.workers and job.phase is Phase.PENDING]
         parts = [f"{connected} of {target} workers" if connected or not pending else ""]
         if pending:
             reason, _ = Counter(job.reason for job in pending).most_common(1)[0]
-            parts.append(f"{len(pending)} of {target} jobs pending" + (f": ({reason})" if reason else ""))
+            parts.append(
+                f"{len(pending)} of {max(target, len(staying))} jobs pending" + (f": ({reason})" if reason else "")
+            )
         if starting:
             parts.append(f"{starting} starting")
         if self.error:
@@ -249,3 +258,25 @@ class Controller:
         elif self._deaths:
             parts.append(f"jobs died early {self._deaths} times in a row")
         return ", ".join(part for part in parts if part)
+
+
+def shares(wanted: int, limits: Sequence[int], connected: Sequence[int]) -> list[int]:
+    """How many workers each of several pools is to have, for so many trials.
+
+    The workers that are there count first. Each pool asks for all that are missing then: where the queue of one is
+    stuck, another's is not, and what is not needed any more when the first have come is withdrawn. Where there are
+    more workers than trials, the pools that were named first keep theirs.
+
+    Args:
+        wanted: how many trials could run now.
+        limits: how many workers each pool may have.
+        connected: how many workers of each pool are there.
+    """
+    missing = max(0, wanted - sum(connected))
+    shared = []
+    left = max(0, wanted)
+    for limit, there in zip(limits, connected, strict=True):
+        kept = min(there, left)
+        left -= kept
+        shared.append(min(limit, kept + missing))
+    return shared

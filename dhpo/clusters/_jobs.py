@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 from distributed import Security
 
-from dhpo.clusters._batch import BatchCluster, BatchQueue
+from dhpo.clusters._batch import BatchCluster
+from dhpo.clusters._jobscript import Site
+from dhpo.clusters._pool import Pool
+from dhpo.clusters._queue import BatchQueue
 from dhpo.clusters._settings import JobSettings, job_settings
 
 
@@ -43,13 +47,35 @@ class JobCluster(BatchCluster):
     poll_interval: float = 10.0
 
     def __post_init__(self) -> None:
+        self.settings = self._job_settings()
         super().__init__(
-            self._batch_queue(),
-            self._job_settings(),
-            startup_timeout=self.startup_timeout,
+            [self.pool()],
+            log_directory=self.settings.log_directory,
+            interface=self.settings.interface,
             security=self.security,
             dashboard_address=self.dashboard_address,
+        )
+
+    def pool(self, name: str = "", env: Mapping[str, str] | None = None) -> Pool:
+        """Such jobs as one pool, perhaps of several.
+
+        Args:
+            name: of the pool, for people; none, where it is the only one.
+            env: environment variables of the jobs, beside those that were given.
+        """
+        return Pool(
+            name,
+            self._batch_queue(),
+            replace(self.settings, env={**(env or {}), **self.settings.env}),
+            startup_timeout=self.startup_timeout,
             poll_interval=self.poll_interval,
+        )
+
+    def job_script(self) -> str:
+        """A job's script as it would be submitted, with example values for what is known only then."""
+        folder = self.settings.log_directory / "dhpo-0"
+        return self._batch_queue().script(
+            self.settings, Site("dhpo-0", folder, Path.cwd(), "tcp://scheduler:8786", None), 1
         )
 
     @abstractmethod

@@ -11,7 +11,8 @@ from typing import Any
 import dask
 from distributed import Security
 
-from dhpo.clusters._settings import JobSettings, load_jobqueue
+from dhpo.clusters import _given
+from dhpo.clusters._settings import JobSettings, configured, load_jobqueue
 from dhpo.worker.resources import thread_counts
 
 #: Runs a worker in a directory of its own, on the node's own disk, which it removes. A worker that was killed by a
@@ -92,7 +93,7 @@ def job_script(settings: JobSettings, site: Site, number: int, directives: Seque
     jobqueue = load_jobqueue()
     job_class = {"slurm": jobqueue.slurm.SLURMJob, "pbs": jobqueue.pbs.PBSJob}[settings.section]
     own = [f"#{mark} {option} " for mark in ("SBATCH", "PBS") for option in ("-e", "-o")]
-    skip = dask.config.get(f"jobqueue.{settings.section}.job-directives-skip", None) or ()
+    skip = _given.lines("job-directives-skip", configured(settings.section, "job-directives-skip"))
     # One trial at a time, whatever the processors, and memory is left to the batch system: Dask would guess.
     one_slot = type(job_class.__name__, (job_class,), {"worker_process_threads": 1, "worker_process_memory": 0})
     job = one_slot(
@@ -146,16 +147,16 @@ def _end(seconds: int | None) -> list[str]:
 
 
 def _worker_arguments(settings: JobSettings, security: Security | None) -> list[str]:
-    arguments = list(dask.config.get(f"jobqueue.{settings.section}.worker-extra-args", None) or ())
-    return [*arguments, *worker_options(settings.num_gpus, security)]
+    arguments = _given.lines("worker-extra-args", configured(settings.section, "worker-extra-args"))
+    return [*arguments, *worker_options(settings.num_cpus, settings.num_gpus, security)]
 
 
-def worker_options(num_gpus: int, security: Security | None) -> list[str]:
+def worker_options(num_cpus: int, num_gpus: int, security: Security | None) -> list[str]:
     """The arguments of ``dask worker`` that all of dhpo's own have besides one thread and no limit of memory."""
     # Without a dashboard there are still pages about the worker's health, for all networks unless told otherwise.
     options = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    if num_gpus:
-        options += ["--resources", f"GPU={num_gpus}"]
+    offered = [f"GPU={num_gpus}"] if num_gpus else []
+    options += ["--resources", ",".join([*offered, f"CPU={num_cpus}"])]
     if security is not None:
         role: Mapping[str, str] = security.get_tls_config_for_role("worker")
         options += ["--protocol", "tls"]

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import queue
+import resource
 import shutil
 import signal
 import sys
@@ -18,7 +19,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Scheduler, SchedulerPlugin, Security, Status
+
+from dhpo.clusters._own_scheduler import OwnScheduler
+
+#: Open files: for each worker, and for all else.
+_PER_WORKER = 2
+_OTHERS = 100
+#: The share of all workers for which there is room, from which on that is told.
+_FULL = 0.9
+
+
+def make_room() -> int:
+    """Raise this process's limit of open files as far as it may be; return for how many workers that is enough."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return sys.maxsize if most == resource.RLIM_INFINITY else max(0, most - _OTHERS) // _PER_WORKER
 
 
 class Voice:
@@ -43,16 +60,24 @@ class Voice:
 
 
 class Roll(SchedulerPlugin):  # type: ignore[misc]
-    """Tells which workers come and go, by name."""
+    """Tells which workers come and go, by name, and when there is hardly room for more of them.
 
-    def __init__(self, voice: Voice) -> None:
+    Args:
+        voice: tells it.
+        room: for how many workers the scheduler may open files.
+    """
+
+    def __init__(self, voice: Voice, room: int) -> None:
         self.voice = voice
+        self.room = room
         self.names: dict[str, str] = {}
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Called by the scheduler."""
         self.names[worker] = str(scheduler.workers[worker].name)
         self.voice.tell(joined=self.names[worker])
+        if len(self.names) == max(1, int(_FULL * self.room)):
+            self.voice.tell(room=self.room)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Called by the scheduler."""
@@ -63,7 +88,7 @@ class Roll(SchedulerPlugin):  # type: ignore[misc]
 async def serve(options: dict[str, Any], voice: Voice) -> None:
     """Run a scheduler until the driver closes the input, or is no longer there."""
     security = Security(**options["security"]) if options["security"] else None
-    scheduler = Scheduler(
+    scheduler = OwnScheduler(
         interface=options["interface"],
         port=0,
         protocol="tls" if security else "tcp",
@@ -72,7 +97,7 @@ async def serve(options: dict[str, Any], voice: Voice) -> None:
         dashboard=options["dashboard_address"] is not None,
     )
     async with scheduler:
-        scheduler.add_plugin(Roll(voice))
+        scheduler.add_plugin(Roll(voice, make_room()))
         voice.tell(address=scheduler.address)
         orphaned = asyncio.create_task(_orphaned(options["parent"]))
         commands = asyncio.create_task(_obey(scheduler, voice))
@@ -124,6 +149,8 @@ def main() -> None:
             return
         line += byte
     options = json.loads(line)
+    # At each look the monitor counts the open files, of which there are two per worker: twice a second is much.
+    dask.config.set({"distributed.admin.system-monitor.interval": "5s"})
     voice = Voice(os.dup(1))
     os.dup2(2, 1)  # what others print is no news
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from distributed import Client, Security
 
 from dhpo.clusters._scheduler import remove
 from dhpo.errors import ClusterError
+
+logger = logging.getLogger(__name__)
 
 #: Seconds for the scheduler to come up; imports from a busy file system included.
 _STARTUP = 120.0
@@ -118,7 +121,14 @@ class SchedulerProcess:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         while (news := await self._news(process, None)) is not None:
-            self.heard(news)
+            if "room" in news:
+                logger.warning(
+                    "the Dask scheduler may have open files for %d workers, and nearly as many are there: more cannot "
+                    "join. Start the search where the hard limit is higher (`ulimit -Hn`)",
+                    news["room"],
+                )
+            else:
+                self.heard(news)
         self.heard({"ended": await process.wait()})
 
     async def _news(self, process: asyncio.subprocess.Process, timeout: float | None) -> dict[str, Any] | None:

@@ -9,12 +9,15 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Security
 
+from dhpo.clusters import _given
+from dhpo.clusters._given import one_line
 from dhpo.errors import SettingError
 
 _importing = threading.Lock()
@@ -32,6 +35,7 @@ class JobSettings:
     memory: str | None
     num_gpus: int
     walltime: str | None
+    is_walltime_assumed: bool  # it is dask-jobqueue's own, which nobody has chosen
     interface: str | None
     job_directives: tuple[str, ...]
     prologue: tuple[str, ...]
@@ -75,46 +79,63 @@ def job_settings(
     Raises:
         SettingError: one of them is not usable, or there is no ``n_workers``.
     """
-    load_jobqueue()
-
-    def configured(key: str) -> Any:
-        return dask.config.get(f"jobqueue.{section}.{key}", None)
-
-    n_workers = n_workers if n_workers is not None else configured("n-workers")
+    setting = partial(configured, section)
+    n_workers = n_workers if n_workers is not None else setting("n-workers")
     if n_workers is None:
         raise SettingError(
             f"n_workers: say how many, or set jobqueue.{section}.n-workers in jobqueue.yaml "
             f"(or DASK_JOBQUEUE__{section.upper()}__N_WORKERS)"
         )
-    num_cpus = num_cpus or configured("job-cpu") or configured("cores") or 1
+    num_cpus = num_cpus or setting("job-cpu") or setting("cores") or 1
     _check_whole(n_workers=n_workers, num_cpus=num_cpus)
     if num_gpus:
         _check_whole(num_gpus=num_gpus)
-    walltime = str(walltime or configured("walltime") or "") or None
+    is_assumed = walltime is None and _is_default(section, "walltime")
+    walltime = one_line("walltime", walltime or setting("walltime"))
     if walltime is not None:
         walltime_seconds(walltime)
-    for name, lines in (("job_directives", job_directives), ("prologue", prologue)):
-        if isinstance(lines, str) or not all(isinstance(line, str) for line in lines):
-            raise SettingError(f"{name}={lines!r}: give a list of lines")
     for name, value in (env or {}).items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name) or not isinstance(value, str):
             raise SettingError(f"env={{{name!r}: {value!r}}}: give names of environment variables, and strings")
     return JobSettings(
         section=section,
         n_workers=n_workers,
-        queue=queue or configured("queue"),
-        account=account or configured("account"),
+        queue=one_line("queue", queue or setting("queue")),
+        account=one_line("account", account or setting("account")),
         num_cpus=num_cpus,
-        memory=memory or configured("memory"),
+        memory=_given.memory(memory or setting("memory")),
         num_gpus=num_gpus,
         walltime=walltime,
-        interface=interface or configured("interface"),
-        job_directives=(*(configured("job-extra-directives") or ()), *job_directives),
-        prologue=(*(configured("job-script-prologue") or ()), *prologue),
+        is_walltime_assumed=is_assumed,
+        interface=one_line("interface", interface or setting("interface")),
+        job_directives=(
+            *_given.directives("job-extra-directives", setting("job-extra-directives")),
+            *_given.directives("job_directives", job_directives),
+        ),
+        prologue=(
+            *_given.lines("job-script-prologue", setting("job-script-prologue")),
+            *_given.lines("prologue", prologue),
+        ),
         env=dict(env or {}),
-        python=python or configured("python") or sys.executable,
-        log_directory=Path(log_directory or configured("log-directory") or "dhpo-jobs").absolute(),
+        python=one_line("python", python or setting("python")) or sys.executable,
+        log_directory=Path(
+            one_line("log_directory", log_directory or setting("log-directory")) or "dhpo-jobs"
+        ).absolute(),
     )
+
+
+def configured(section: str, key: str) -> Any:
+    """What dask-jobqueue's configuration says; None where it does not."""
+    load_jobqueue()
+    return dask.config.get(f"jobqueue.{section}.{key}", None)
+
+
+def _is_default(section: str, key: str) -> bool:
+    """Whether this is dask-jobqueue's own value, which nobody has chosen."""
+    name = f"jobqueue.{section}.{key}"
+    value = configured(section, key)
+    defaults = [dask.config.get(name, None, config=config) for config in dask.config.defaults]
+    return value is not None and value in defaults and dask.config.get(name, None, config=dask.config.collect()) is None
 
 
 def _check_whole(**values: Any) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import dask
 from distributed import Client, LocalCluster
 
+from dhpo.clusters._forks import ForkedNanny, ForkServer
 from dhpo.clusters._spawn import without_main_script
 from dhpo.clusters.base import Cluster
 from dhpo.errors import SettingError
@@ -59,6 +60,8 @@ class Local(Cluster):
         counts = thread_counts(self.num_cpus)
         environment = {f"distributed.nanny.pre-spawn-environ.{name}": count for name, count in counts.items()}
         with warnings.catch_warnings(), dask.config.set(environment):
+            server = ForkServer(_needed_before_imports())  # first of all: it imports while the scheduler starts
+            self._exits.callback(server.close)
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             self._cluster = await LocalCluster(
                 n_workers=self.n_workers,
@@ -69,6 +72,8 @@ class Local(Cluster):
                 silence_logs=logging.CRITICAL,
                 resources=resources,
                 preload=[_DEAF],
+                worker_class=ForkedNanny,
+                server=server,
             )
         self._client = await Client(self._cluster, asynchronous=True)
         return self._client
@@ -82,10 +87,17 @@ class Local(Cluster):
         self._exits.close()
 
 
+def _needed_before_imports() -> dict[str, str]:
+    """What Dask sets before it starts a worker, because libraries read it when they are loaded."""
+    variables = dask.config.get("distributed.nanny.pre-spawn-environ")
+    # As Dask's nannies do, so that all workers hash alike.
+    return {"PYTHONHASHSEED": "6640", **{name: str(value) for name, value in variables.items() if value is not None}}
+
+
 def _restore_environment(before: dict[str, str]) -> None:
     """Take out what Dask sets for its workers in the driver's environment, where every later process would find it."""
     for name in set(os.environ) - set(before):
-        if name in THREAD_VARIABLES or name == "MALLOC_TRIM_THRESHOLD_":
+        if name in (*THREAD_VARIABLES, "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED"):
             del os.environ[name]
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dhpo.clusters._batch import BatchQueue, Refused
 from dhpo.clusters._command import call
 from dhpo.clusters._controller import Phase
 from dhpo.clusters._jobs import JobCluster
 from dhpo.clusters._jobscript import Site, job_script
+from dhpo.clusters._queue import BatchQueue, Refused
 from dhpo.clusters._settings import JobSettings
 from dhpo.errors import ClusterError
 

@@ -9,6 +9,7 @@ from dhpo import errors
 from dhpo.errors import RunFunctionError
 from dhpo.events import Event, Start, TrialFailed, WorkerLost
 from dhpo.executors._outlook import Outlook
+from dhpo.executors._pacing import Pacing
 from dhpo.executors._tasks import Tasks
 from dhpo.executors.base import WallClock, ended, reported
 from dhpo.worker.reporter import Record
@@ -21,13 +22,15 @@ class Reader:
     Args:
         tasks: the attempts that are out. Those that have ended are taken from it.
         outlook: learns how long trials take.
+        pacing: likewise.
         clock: the search's.
     """
 
-    def __init__(self, tasks: Tasks, outlook: Outlook, clock: WallClock) -> None:
+    def __init__(self, tasks: Tasks, outlook: Outlook, pacing: Pacing, clock: WallClock) -> None:
         self.asked: set[tuple[str, int]] = set()  # reports that wait for a decision
         self._tasks = tasks
         self._outlook = outlook
+        self._pacing = pacing
         self._clock = clock
 
     def event(self, record: Sequence[Any], now: float) -> Event | None:
@@ -58,11 +61,13 @@ class Reader:
     def _ended(self, start: Start, what: str, fields: Sequence[Any], now: float) -> Event | None:
         if what == "unloadable":
             raise getattr(errors, fields[0], RunFunctionError)(fields[1])
-        if what == "bounced":
+        if what in ("bounced", "unbegun"):
             self._tasks.bounced(start)
             return None
         end = End(*fields) if what == "end" else None
         self._outlook.ended(start.trial, end)
+        if end is not None:
+            self._pacing.ended(end)
         event = None if end is None else ended(end, now, self._clock)
         # Else it left in time for an end, or its worker, which is closing, has let go of it.
         return event or WorkerLost(now, start.trial, start.attempt, fields[0] if what == "returned" else "")

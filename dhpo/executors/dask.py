@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from time import time as unix_time
 
 from distributed import Client
 
@@ -14,6 +15,7 @@ from dhpo.errors import ClusterError
 from dhpo.events import Cancel, Decide, Event, Start, WorkerLost
 from dhpo.executors._link import Link
 from dhpo.executors._outlook import Outlook
+from dhpo.executors._pacing import Pacing
 from dhpo.executors._reading import Reader
 from dhpo.executors._tasks import Tasks
 from dhpo.executors.base import Inbox, RunFunction, WallClock
@@ -39,13 +41,14 @@ class DaskExecutor:
         cluster: where the workers come from.
         resources: what one trial takes of a worker's Dask resources, such as ``{"GPU": 1}``.
         ahead: how many trials more than there are slots are given out, so that a worker that comes free finds its
-            next trial waiting. Worth it for trials of milliseconds only: a trial that waits behind a long one could
-            have been proposed later, from more results.
+            next trial waiting. Worth it for short trials only: a trial that waits behind a long one could have been
+            proposed later, from more results. None measures what trials take: short ones that are alike are given
+            out ahead, and those of milliseconds several to a task.
     """
 
     searcher_place = Place.PROCESS  # the Dask scheduler may live in this one
 
-    def __init__(self, cluster: Cluster, resources: Mapping[str, float] | None = None, ahead: int = 0) -> None:
+    def __init__(self, cluster: Cluster, resources: Mapping[str, float] | None = None, ahead: int | None = 0) -> None:
         self.cluster = cluster
         self.resources = dict(resources or {})
         self.ahead = ahead
@@ -55,6 +58,7 @@ class DaskExecutor:
         """Forget an earlier run: an executor may be opened again."""
         self._tasks = Tasks(self.resources)
         self._outlook = Outlook()
+        self._pacing = Pacing(self.ahead)
         self._delivered = 0
         self._client: Client = None  # until it is open
         self._clock: WallClock
@@ -74,7 +78,7 @@ class DaskExecutor:
         self._packed = await asyncio.to_thread(function.packed)
         await self._attach()
         self._clock = WallClock(time)
-        self._reader = Reader(self._tasks, self._outlook, self._clock)
+        self._reader = Reader(self._tasks, self._outlook, self._pacing, self._clock)
         self._watcher = asyncio.create_task(self._watch())
 
     async def _attach(self) -> None:
@@ -112,17 +116,28 @@ class DaskExecutor:
             await self._link.call("detach")
         await self._client.unregister_scheduler_plugin(f"dhpo-relay-{self._tasks.token}")
 
+    @property
+    def client(self) -> Client:
+        """The Dask client; None while this is not open."""
+        return self._client
+
+    @property
+    def token(self) -> str:
+        """What names the search's session at the scheduler: the keys of its tasks begin with ``trial-<token>-``."""
+        return self._tasks.token
+
     def now(self) -> float:
         """The search's clock."""
         return self._clock.now()
 
     def free(self) -> int:
-        """Slots, and what is given ahead, less what is out and what has waited longer; 0 where time is too short."""
-        return max(0, self._room() - len(self._tasks.held)) if self._outlook.fits() else 0
+        """Room in slots and ahead of them, less what is out and what has waited longer; 0 where time is too short."""
+        return max(0, self._room() * self._pacing.size - len(self._tasks.held)) if self._outlook.fits() else 0
 
     def _room(self) -> int:
+        """For how many more tasks there is room."""
         slots = 0 if self._link is None else self._link.slots
-        return slots + (self.ahead if slots else 0) - len(self._tasks)
+        return max(0, slots + self._pacing.ahead(slots) - self._tasks.n_tasks)
 
     def start(self, starts: Sequence[Start]) -> None:
         """Submit one batch. That for which there is no room, or no time before the driver's end, is kept back."""
@@ -131,13 +146,15 @@ class DaskExecutor:
 
     def _start_held(self) -> None:
         """Submit what was kept back, as far as there are room and time for it now."""
-        starts = self._tasks.ready(self._room(), self._outlook.fits)
-        for start in starts:
-            self._tasks.begin(start)
-            self._outlook.begun(start)
-        if not starts or self._link is None or self._link.is_down:
+        batch = self._tasks.ready(self._room(), self._outlook.fits, self._pacing.size)
+        for starts in batch:
+            self._tasks.begin(*starts)
+            for start in starts:
+                self._outlook.begun(start)
+        if not batch or self._link is None or self._link.is_down:
             return  # events() tells of those that nobody has got, or raises
-        self._tasks.submit(self._client, [self._errand(start) for start in starts])
+        self._tasks.submit(self._client, [list(map(self._errand, starts)) for starts in batch])
+        self._pacing.submitted(unix_time())
 
     def _errand(self, start: Start) -> Errand:
         plain = start._replace(config=dict(start.config))
@@ -222,6 +239,8 @@ class DaskExecutor:
 
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
+        if isinstance(command, Cancel):
+            self._tasks.withdraw(command)
         if not (key := self._tasks.key_of(command)):
             return
         if isinstance(command, Decide):

@@ -8,31 +8,14 @@ forgotten here. Reports that wait for a decision are handed on at once, the othe
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
 
+from dhpo.executors._asks import STALE, Asks
 from dhpo.executors._departures import Departures
 from dhpo.executors._outbox import INTERVAL, Outbox
-
-
-class _Run:
-    """One task of the search, from its first processing to the hand-over of its end."""
-
-    __slots__ = ("began", "end", "has_reported", "in_memory", "run_id", "worker")
-
-    def __init__(self, run_id: int, worker: str, began: float = 0.0) -> None:
-        self.run_id = run_id
-        self.worker = worker
-        self.began = began
-        self.end: list[Any] | None = None
-        self.in_memory = False
-        self.has_reported = False
-
-    def move(self, run_id: int, worker: str, now: float) -> None:
-        """It begins on another worker."""
-        self.run_id, self.worker, self.began = run_id, worker, now
+from dhpo.executors._runs import Run, Runs
 
 
 class Relay(SchedulerPlugin):  # type: ignore[misc]
@@ -50,15 +33,13 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
         self.num_cpus = max(1, num_cpus)
         self.client = client
         self.name = f"dhpo-relay-{token}"
-        self.prefix = f"trial-{token}-"
         self.resources = resources
 
     async def start(self, scheduler: Scheduler) -> None:
         """Called by the scheduler: set up the state and the operations."""
         self.scheduler = scheduler
-        self.runs: dict[str, _Run] = {}
-        self.void: set[str] = set()  # keys that no longer count
-        self.asks: dict[tuple[str, int], asyncio.Future[str]] = {}
+        self.runs = Runs(scheduler, self.token)
+        self.asks = Asks()
         self.outbox = Outbox()
         self.n_fetched = 0  # pieces of the data, by which each has its number
         self.chunks: dict[int, asyncio.Future[bytes]] = {}
@@ -84,9 +65,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     def _take_away(self) -> None:
         for name in self._operations():
             self.scheduler.handlers.pop(name, None)
-        for ask in self.asks.values():
-            if not ask.done():
-                ask.set_result("STALE")
+        self.asks.end_all()
         for chunk in self.chunks.values():
             if not chunk.done():
                 chunk.set_result(b"")
@@ -110,17 +89,17 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     async def ask(self, worker: str, items: list[Any], key: str, index: int) -> str:
         """Take in records of which the last waits for a decision; return the decision when the driver has made it."""
         if self._take(worker, items):
-            return "STALE"
-        future = self.asks.get((key, index))
-        if future is None:
-            future = self.asks[key, index] = asyncio.get_running_loop().create_future()
+            return STALE
+        future, is_new = self.asks.of(key, index)
+        if is_new:
             self.outbox.hurry()
         return await asyncio.shield(future)
 
     def _take(self, worker: str, items: list[Any]) -> list[str]:
         stale = []
+        now = self.departures.now()
         for kind, key, run_id, *payload in items:
-            run = self._run_of(key, run_id, worker)
+            run = self.runs.current(key, run_id, worker, now)
             if run is None:
                 stale.append(key)
             elif kind == "report":
@@ -129,24 +108,18 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             else:
                 if payload[0] == "bounced":  # it would not have fitted there
                     self.departures.drain(worker)
-                run.end = payload
-                self._hand_over(key, run)
+                self._ended(key, run, payload)
         if items:
             self.outbox.look()
         return stale
 
-    def _run_of(self, key: str, run_id: int, worker: str) -> _Run | None:
-        """The run that a worker's record belongs to, if it counts."""
-        run = self.runs.get(key)
-        if run is None or key in self.void:
-            return None
-        if (run.run_id, run.worker) != (run_id, worker):
-            # Work stealing gives a task that has not begun to another worker, and tells no plugin.
-            ts = self.scheduler.tasks.get(key)
-            if ts is None or ts.run_id != run_id or ts.processing_on is None or ts.processing_on.address != worker:
-                return None
-            run.move(run_id, worker, self.departures.now())
-        return run
+    def _ended(self, key: str, run: Run, payload: list[Any]) -> None:
+        """A trial has ended. That of the last one in a task is told when its slot is free again, too."""
+        if len(run.left) > 1:
+            self._finish(key, ["end", key, *payload], hurry=False)
+        else:
+            run.end = payload
+            self._hand_over(run)
 
     async def fetch(self, offset: int, length: int) -> bytes:
         """Get a piece of the search's data from the driver, for a node that shares no file system with it."""
@@ -166,6 +139,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     async def leave(self, worker: str) -> bool:
         """Learn that a worker was told to end: it gets no more trials, and what it loses is not held against them."""
         self.departures.told_to_end(worker)
+        self.outbox.recount()
         self.outbox.hurry()
         return True
 
@@ -189,15 +163,13 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     async def obey(self, decisions: list[Any], cancelled: list[str]) -> None:
         """Pass the driver's decisions on to the reports that wait for them, and void cancelled keys."""
         for key, index, decision in decisions:
-            future = self.asks.pop((key, index), None)
-            if future is not None and not future.done():
-                future.set_result(decision)
+            self.asks.answer(key, index, decision)
         for key in cancelled:
             self._void(key)
 
     async def recall(self) -> None:
         """Have all trials leave at their next reports: the driver ends."""
-        workers = list({run.worker for run in self.runs.values()})
+        workers = list(self.runs.workers())
         await self.scheduler.broadcast(msg={"op": f"dhpo_recall_{self.token}"}, workers=workers, on_error="ignore")
 
     async def chunk(self, number: int, data: bytes) -> None:
@@ -210,31 +182,30 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         """Follow the search's own tasks. Must not raise: it runs in the middle of the scheduler's work."""
-        if not isinstance(key, str) or not key.startswith(self.prefix):
+        if not self.runs.owns(key):
             return
         if finish == "processing":
-            ts = self.scheduler.tasks[key]
-            # The first death of its worker ends this task, so that the driver, not Dask, starts the trial again: from
-            # its checkpoint, under a new key, and without a second copy of it running somewhere.
-            ts.suspicious = max(ts.suspicious, self.scheduler.allowed_failures)
-            self.runs[key] = _Run(ts.run_id, ts.processing_on.address, self.departures.now())
-        elif (run := self.runs.get(key)) is not None:
+            self.runs.begin(key, self.departures.now())
+        elif (run := self.runs.of_task(key)) is not None:
             if finish == "memory":
-                ts, worker = self.scheduler.tasks[key], kwargs.get("worker", run.worker)
-                if (run.run_id, run.worker) != (ts.run_id, worker):
-                    run.move(ts.run_id, worker, run.began)
-                run.in_memory = True
-                self._hand_over(key, run)
+                self.runs.in_memory(run, kwargs.get("worker", run.worker))
+                self._hand_over(run)
             elif finish == "erred" and kwargs.get("exception_text"):
-                self._finish(
-                    key, ["error", key, kwargs["exception_text"], kwargs.get("traceback_text") or "", run.worker]
-                )
+                error = [kwargs["exception_text"], kwargs.get("traceback_text") or "", run.worker]
+                for trial in list(run.left):
+                    self._finish(trial, ["error", trial, *error])
             elif finish == "erred":
-                self._finish(key, ["lost", key, "" if self.departures.excuses(run) else run.worker])
+                self._lose(run, "" if self.departures.excuses(run) else run.worker)
             elif start in ("processing", "memory"):  # the worker left as it was told to
-                self._finish(key, ["lost", key, ""])
+                self._lose(run, "")
         if finish == "forgotten":
-            self.void.discard(key)
+            self.runs.forget(key)
+
+    def _lose(self, run: Run, worker: str) -> None:
+        """A worker was lost with a task. That is held against the trial that it ran, not against those behind it."""
+        for trial in list(run.left):
+            self._finish(trial, ["lost", trial, worker])
+            worker = ""
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """New slots are news to the driver."""
@@ -243,26 +214,24 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
         """Fewer slots are, too."""
         self.departures.left(worker)
+        self.outbox.recount()
         self.outbox.hurry()
 
-    def _hand_over(self, key: str, run: _Run) -> None:
+    def _hand_over(self, run: Run) -> None:
         """The end is told when both are known: what the trial said of it, and that its slot is free again."""
         if run.end is not None and run.in_memory:
+            key = run.left[-1]
             self._finish(key, ["end", key, *run.end])
 
-    def _finish(self, key: str, record: list[Any]) -> None:
+    def _finish(self, key: str, record: list[Any], *, hurry: bool = True) -> None:
         self._void(key)
         self.outbox.put(record)
-        self.outbox.hurry()
+        if hurry:
+            self.outbox.hurry()
 
     def _void(self, key: str) -> None:
-        self.runs.pop(key, None)
-        if key in self.scheduler.tasks:
-            self.void.add(key)
-        for ask in [a for a in self.asks if a[0] == key]:
-            future = self.asks.pop(ask)
-            if not future.done():
-                future.set_result("STALE")
+        self.runs.drop(key)
+        self.asks.end(key)
 
     def _interval(self) -> float:
         # One message costs the scheduler about 0.15 ms: with many workers each gathers for longer.
@@ -275,7 +244,7 @@ class Relay(SchedulerPlugin):  # type: ignore[misc]
             if not self.departures.is_drained(ws.address):
                 total += self._slots_of(ws)
         if drained := self.departures.drained():  # what still runs there has its slot until it ends
-            busy = Counter(run.worker for run in self.runs.values())
+            busy = self.runs.workers()
             total += sum(busy[worker] for worker in drained)
         return total
 

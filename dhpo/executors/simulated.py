@@ -1,69 +1,49 @@
-"""Trials under a virtual clock: hours of a thousand workers in seconds, through the same loop and the same study."""
+"""Trials under a virtual clock: hours of ten thousand workers in minutes, through the same loop and the same study."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import isfinite
 from time import time as unix_time
-from typing import Any
 
 import numpy as np
 
 from dhpo.errors import SettingError
-from dhpo.events import Cancel, Decide, Event, Start, TrialCompleted, TrialFailed, TrialPaused, WorkerLost
+from dhpo.events import (
+    Cancel,
+    Decide,
+    Event,
+    Start,
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialTimedOut,
+    WorkerLost,
+)
+from dhpo.executors._simulated_costs import FREE, Costs, Load, Maker, Server, Statistics
+from dhpo.executors._simulated_runs import News, Play, Run, Seconds
+from dhpo.executors._simulated_trials import Trials
+from dhpo.executors._simulated_workers import Agenda, Fleet, Span, span
 from dhpo.executors.base import RunFunction, reported
 from dhpo.proposer import Place
-from dhpo.trial import Decision, Due
+from dhpo.trial import Decision
 from dhpo.walltime import Horizon
 from dhpo.worker.job import Job
-from dhpo.worker.reporter import Record
-from dhpo.worker.runner import End, EndKind, run_trial
-
-Seconds = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
-
-
-class _Recorder:
-    """A channel that only takes down what a trial reports."""
-
-    horizon: Horizon | None = None  # the virtual clock has no end
-    unit = 0.0
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def send(self, record: Record) -> None:
-        self.records.append(record)
-
-    def ask(self, record: Record) -> Decision:
-        self.records.append(record)
-        return Decision.CONTINUE
-
-
-@dataclass(slots=True)
-class _Running:
-    """A trial on a simulated worker: what it will report, and how far it is."""
-
-    number: int
-    start: Start
-    worker: int
-    began: float
-    records: list[Record]
-    end: End
-    due: Due
-    next: int = 0
-    waiting: int = 0  # the index of the report that waits for a decision
+from dhpo.worker.runner import EndKind
 
 
 class Simulated:
     """An executor with a virtual clock.
 
     A trial's run function is called when the trial starts, and its reports are then delivered at the virtual times
-    that ``seconds`` says. The searcher is asked in place: proposals cost no virtual time. A trial that was paused and
-    goes on takes no time for what it reports up to its rung, as if it had gone on from a checkpoint.
+    that ``seconds`` says. A trial that was paused and goes on takes no time for what it reports up to its rung, as if
+    it had gone on from a checkpoint.
+
+    Without ``costs`` the workers never wait for Dask, the driver or the searcher. With them, what these take is put in:
+    each is a single server with a queue, and :meth:`statistics` tells which of them is the limit.
 
     Args:
         workers: how many workers there are.
@@ -74,6 +54,16 @@ class Simulated:
         deaths_per_hour: the rate at which each worker dies, with its trial; a new one comes after ``startup``.
         spread: the standard deviation of the logarithm of the workers' slowness (0: all alike).
         seed: seeds whatever is random in the cluster.
+        walltime: seconds that each worker's job lasts, a number or (least, most); None for ever. A new job comes after
+            ``startup``. Trials leave in time, at a report, as with real batch jobs, and no trial is begun that would
+            not come to its next rung.
+        stragglers: the share of workers that are slower, and how many times.
+        checkpoints: whether a trial that lost its worker, or had to leave it, goes on from its last report; else it
+            begins anew.
+        costs: what the control channel costs; None for nothing.
+
+    Raises:
+        SettingError: one of these cannot be used.
     """
 
     searcher_place = Place.HERE
@@ -83,43 +73,56 @@ class Simulated:
         workers: int = 100,
         seconds: str | Seconds = "seconds",
         *,
-        startup: float | tuple[float, float] = 0.0,
+        startup: Span = 0.0,
         deaths_per_hour: float = 0.0,
         spread: float = 0.0,
         seed: int = 0,
+        walltime: Span | None = None,
+        stragglers: tuple[float, float] = (0.0, 1.0),
+        checkpoints: bool = False,
+        costs: Costs | None = None,
     ) -> None:
         if not isinstance(workers, int) or workers < 1:
             raise SettingError(f"workers={workers!r}: give a positive whole number")
         if deaths_per_hour < 0 or spread < 0:
             raise SettingError(f"deaths_per_hour={deaths_per_hour!r} and spread={spread!r} must not be negative")
+        share, factor = stragglers
+        if not 0 <= share <= 1 or factor <= 0:
+            raise SettingError(
+                f"stragglers={stragglers!r}: give a share from 0 to 1, and how many times slower they are"
+            )
+        lives = None if walltime is None else span(walltime, "walltime")
+        if lives is not None and lives[0] <= 0:
+            raise SettingError(f"walltime={walltime!r}: a worker's job lasts more than 0 seconds")
         self.workers = workers
         self.seconds = seconds
-        self.startup = startup if isinstance(startup, tuple) else (startup, startup)
-        self.deaths_per_hour = deaths_per_hour
-        self.spread = spread
         self.seed = seed
-        self.busy_seconds = 0.0
+        self.checkpoints = checkpoints
+        self.costs = FREE if costs is None else costs
+        self._fleet = Fleet(workers, span(startup, "startup"), lives, deaths_per_hour, spread, stragglers)
         self._horizon: Horizon | None = None
 
     async def open(self, job: Job, function: RunFunction, time: float) -> None:
         """Let the workers queue up."""
-        self._job = job
-        self._function, self._data = function.here()
+        run, data = function.here()
         self._horizon = None
-        self._rng = np.random.default_rng(self.seed)
-        self._now = time
-        self._heap: list[tuple[float, int, str, int]] = []
-        self._count = 0
-        self._idle: list[int] = []
-        self._slowness = np.exp(self._rng.normal(0.0, self.spread, self.workers)) if self.spread else None
-        self._running: dict[int, _Running] = {}  # by the number of the run
-        self._of_worker: dict[int, _Running] = {}
-        self._of_trial: dict[int, _Running] = {}
-        self._waiting: list[_Running] = []
-        self._parked: deque[Start] = deque()
+        self._began = self._now = self._arrived = time
+        self._agenda = Agenda(time)
+        self._arrivals: list[tuple[float, int, News]] = []
+        self._n_arrivals = 0
+        self._slots = 0
+        self._out: dict[int, Run] = {}  # by trial
+        self._held: deque[Start] = deque()
+        self._asked: dict[int, tuple[Run, int]] = {}
         self._woken = asyncio.Event()
-        for worker in range(self.workers):
-            self._push(time + self._rng.uniform(*self.startup), "join", worker)
+        self._driver = Server(time)
+        self._journal = Server(time)
+        self._turn = 0.0  # seconds that the driver's present turn has taken
+        self._maker = Maker(time, self.costs.ahead)
+        self._has_results = False
+        play = Play(job, run, data, self.seconds, self.checkpoints)
+        rng = np.random.default_rng(self.seed)
+        self._trials = Trials(play, self._fleet, self.costs, self._agenda, rng, self._deliver)
 
     async def close(self) -> None:
         """Nothing runs when the clock stands."""
@@ -129,135 +132,104 @@ class Simulated:
         return self._now
 
     def free(self) -> int:
-        """How many workers are idle."""
-        return len(self._idle)
+        """How many workers are idle, as far as the driver knows, and not to be given to a trial that has waited."""
+        return max(0, self._slots - len(self._out) - len(self._held))
 
     def start(self, starts: Sequence[Start]) -> None:
-        """Give each trial to an idle worker."""
-        for start in starts:
-            if not self._idle:
-                # A trial that lost its worker waits for the next one to come free, ahead of new ones.
-                self._parked.append(start)
-                continue
-            worker = self._idle.pop()
-            recorder = _Recorder()
-            end = run_trial(self._function, self._data, self._job, start, recorder, f"simulated-{worker}")
-            due = Due(start.milestones, start.every)
-            self._count += 1
-            running = _Running(self._count, start, worker, self._now, recorder.records, end, due)
-            self._running[running.number] = running
-            self._of_worker[worker] = self._of_trial[start.trial] = running
-            self._schedule(running)
+        """Submit the trials. A trial that lost its worker waits for the next one to come free, ahead of new ones."""
+        self._held.extend(starts)
+        self._start_held()
 
-    def _push(self, time: float, kind: str, subject: int) -> None:
-        self._count += 1
-        heapq.heappush(self._heap, (time, self._count, kind, subject))
+    def _start_held(self) -> None:
+        costs = self.costs
+        while self._held and len(self._out) < self._slots:
+            start = self._held.popleft()
+            self._turn += costs.start
+            self._out[start.trial] = run = Run(start)
+            leaves = self._now + self._turn
+            if start.attempt == 1:
+                leaves = self._maker.take(leaves, costs.proposal if self._has_results else costs.design)
+            self._agenda.push(leaves + costs.latency, self._trials.submit, run)
 
-    def _schedule(self, running: _Running) -> None:
-        """Lay the trial's next report, or its end, on the heap."""
-        reports = running.next < len(running.records)
-        values: Mapping[str, Any]
-        if reports:
-            values = running.records[running.next].values
-        else:
-            values = {} if running.records else {**(running.end.values or {}), **running.end.metadata}
-        took = self._took(running.start.config, values) if reports or not running.records else 0.0
-        if self._slowness is not None:
-            took *= float(self._slowness[running.worker])
-        self._push(self._now + took, "next", running.number)
-
-    def _took(self, config: Mapping[str, Any], values: Mapping[str, Any]) -> float:
-        seconds = self.seconds(config, values) if callable(self.seconds) else values.get(self.seconds)
-        if not isinstance(seconds, int | float) or not isfinite(seconds) or seconds < 0:
-            if not values:  # a failure: it took no time that is known
-                return 0.0
-            raise SettingError(
-                f"Simulated(seconds={self.seconds!r}) gives {seconds!r} for {dict(values)}: report how long each step "
-                "took under that name, or give a function of the configuration and the values"
-            )
-        return float(seconds)
+    def _deliver(self, time: float, news: News) -> None:
+        self._n_arrivals += 1
+        heapq.heappush(self._arrivals, (time, self._n_arrivals, news))
 
     async def events(self, timeout: float | None) -> list[Event]:
         """Advance the clock to what happens next, and tell it."""
-        for running in self._waiting:
-            if running.waiting:
-                self._decide(running, Decision.CONTINUE)
-        self._waiting.clear()
-        if not self._heap and timeout is None:
+        for run, index in self._asked.values():
+            self._answer(run, index, Decision.CONTINUE)
+        self._asked.clear()
+        self._start_held()
+        if self._turn:
+            self._driver.serve(self._arrived, self._turn)
+            self._turn = 0.0
+        if not self._arrivals and not isfinite(self._agenda.next) and timeout is None:
             await self._woken.wait()
         self._woken.clear()
         await asyncio.sleep(0)
-        limit = float("inf") if timeout is None else self._now + timeout
-        if not self._heap or self._heap[0][0] > limit:
-            self._now = limit if isfinite(limit) else self._now
+        return self._advance(float("inf") if timeout is None else self._now + timeout)
+
+    def _advance(self, limit: float) -> list[Event]:
+        """Let things happen until the driver has time for what has come by then; tell that."""
+        arrivals, agenda, free_at = self._arrivals, self._agenda, self._driver.free_at
+        while (time := agenda.next) <= limit and isfinite(time):
+            if arrivals and time > free_at and time > arrivals[0][0]:
+                break
+            agenda.step()
+        turn = max(free_at, arrivals[0][0]) if arrivals else float("inf")
+        if turn > limit or not arrivals:
+            self._now = self._arrived = limit if isfinite(limit) else self._now
             return []
-        self._now = self._heap[0][0]
+        self._now, self._arrived = turn, arrivals[0][0]
         events: list[Event] = []
-        while self._heap and self._heap[0][0] == self._now:
-            _, _, kind, subject = heapq.heappop(self._heap)
-            events.extend(getattr(self, f"_{kind}")(subject))
+        while arrivals and arrivals[0][0] <= turn:
+            events += self._take(heapq.heappop(arrivals)[2])
+        costs = self.costs
+        written = costs.sync + costs.byte * costs.line * len(events)
+        self._journal.note(written)
+        self._turn = costs.turn + written + costs.event * len(events)
         return events
 
-    def _join(self, worker: int) -> list[Event]:
-        self._come_free(worker)
-        if self.deaths_per_hour:
-            self._push(self._now + self._rng.exponential(3600.0 / self.deaths_per_hour), "death", worker)
-        return []
-
-    def _death(self, worker: int) -> list[Event]:
-        self._push(self._now + self._rng.uniform(*self.startup), "join", worker)
-        running = self._of_worker.get(worker)
-        if running is None:
-            self._idle.remove(worker)
+    def _take(self, news: News) -> list[Event]:
+        """The events that news are, and what they change here."""
+        self._slots += news.slots
+        run, now = news.run, round(self._now, 6)
+        if run is None:
             return []
-        self._leave(running)
-        name = f"simulated-{worker}-{self._now:.0f}"
-        return [WorkerLost(self._now, running.start.trial, running.start.attempt, name)]
+        events: list[Event] = [reported(record, now) for record in news.records]
+        trial, attempt = run.start.trial, run.start.attempt
+        if news.asks:
+            self._asked[trial] = (run, news.records[-1].index)
+            self._has_results = True
+        if (news.ended or news.lost is not None) and self._out.get(trial) is run:
+            del self._out[trial]
+        if news.lost is not None:
+            events.append(WorkerLost(now, trial, attempt, news.lost))
+        elif news.ended:
+            self._has_results = True
+            events.append(self._ended(run))
+        return events
 
-    def _next(self, number: int) -> list[Event]:
-        running = self._running.get(number)
-        if running is None:  # its worker died, or it was cancelled
-            return []
-        if running.next >= len(running.records):
-            return [self._finish(running)] if running.end.kind != EndKind.ABANDONED else []
-        record = running.records[running.next]
-        running.next += 1
-        if running.due.at(record.resource):
-            running.waiting = record.index
-            self._waiting.append(running)
-        else:
-            self._schedule(running)
-        return [reported(record, self._now)]
-
-    def _finish(self, running: _Running) -> Event:
-        self._leave(running)
-        self._come_free(running.worker)
-        end, now = running.end, self._now
-        if end.kind == EndKind.PAUSED:
-            return TrialPaused(now, end.trial, end.attempt, running.began, now, end.worker)
-        if end.kind == EndKind.FAILED:
-            return TrialFailed(now, end.trial, end.attempt, end.error, end.traceback, running.began, now, end.worker)
+    def _ended(self, run: Run) -> Event:
+        end, now = run.end, round(self._now, 6)
+        assert end is not None
+        began, ended = round(end.started, 6), round(end.ended, 6)
+        match end.kind:
+            case EndKind.PAUSED:
+                return TrialPaused(now, end.trial, end.attempt, began, ended, end.worker)
+            case EndKind.FAILED:
+                return TrialFailed(now, end.trial, end.attempt, end.error, end.traceback, began, ended, end.worker)
+            case EndKind.TIMED_OUT:
+                limit = round(ended - began, 3)
+                return TrialTimedOut(now, end.trial, end.attempt, limit, began, ended, end.worker)
         return TrialCompleted(
-            now, end.trial, end.attempt, end.values, end.metadata, end.stopped, running.began, now, end.worker
+            now, end.trial, end.attempt, end.values, end.metadata, end.stopped, began, ended, end.worker
         )
 
-    def _leave(self, running: _Running) -> None:
-        del self._running[running.number], self._of_worker[running.worker], self._of_trial[running.start.trial]
-        self.busy_seconds += self._now - running.began
-
-    def _come_free(self, worker: int) -> None:
-        self._idle.append(worker)
-        if self._parked:
-            self.start([self._parked.popleft()])
-
-    def _decide(self, running: _Running, decision: Decision) -> None:
-        running.waiting = 0
-        if decision is not Decision.CONTINUE:
-            stopped = decision is Decision.STOP
-            kind = EndKind.COMPLETED if stopped else EndKind.PAUSED
-            running.end = running.end._replace(kind=kind.value, values=None, metadata={}, stopped=stopped)
-            running.records = running.records[: running.next]
-        self._schedule(running)
+    def _answer(self, run: Run, index: int, decision: Decision) -> None:
+        costs = self.costs
+        self._agenda.push(self._now + self._turn + 2 * costs.latency, self._trials.answer, (run, index, decision))
 
     def wake(self) -> None:
         """Let :meth:`events` return."""
@@ -266,14 +238,18 @@ class Simulated:
 
     def obey(self, command: Decide | Cancel) -> None:
         """Answer a report, or stop a trial."""
-        running = self._of_trial.get(command.trial)
-        if running is None or running.start.attempt != command.attempt:
+        if isinstance(command, Cancel):
+            self._held = deque(start for start in self._held if start[:2] != command)
+        run = self._out.get(command.trial)
+        if run is None or run.start.attempt != command.attempt:
             return
         if isinstance(command, Cancel):
-            self._leave(running)
-            self._come_free(running.worker)
-        elif running.waiting == command.index:
-            self._decide(running, command.decision)
+            del self._out[command.trial]
+            self._asked.pop(command.trial, None)
+            self._agenda.push(self._now + self._turn + 2 * self.costs.latency, self._trials.cancel, run)
+        elif self._asked.get(command.trial) == (run, command.index):
+            del self._asked[command.trial]
+            self._answer(run, command.index, command.decision)
 
     def want(self, trials: int) -> None:
         """The workers are given."""
@@ -293,3 +269,15 @@ class Simulated:
     def status(self) -> str | None:
         """There is nothing to wait for."""
         return None
+
+    @property
+    def busy_seconds(self) -> float:
+        """Worker-seconds in which trials were trained."""
+        return self._trials.tally.busy
+
+    def statistics(self) -> Statistics:
+        """What became of the workers' time in the last run, and how busy the control channel was."""
+        return self._trials.statistics(self._began, self._now, self._driver, self._journal, self._maker)
+
+
+__all__ = ["Costs", "Load", "Seconds", "Simulated", "Statistics"]

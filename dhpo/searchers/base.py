@@ -43,6 +43,15 @@ class Foresees(Protocol):
         """Learn it, before the first proposal."""
 
 
+@runtime_checkable
+class Models(Protocol):
+    """What the state of a searcher has besides if its proposals take a model once there are enough results."""
+
+    @property
+    def imports(self) -> Sequence[str]:
+        """The modules that take time to import before the first such proposal."""
+
+
 class Searcher(Protocol):
     """The settings of a searcher: a value that many searches may share."""
 
@@ -51,6 +60,11 @@ class Searcher(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """The JSON form of the settings, kept in the journal's header."""
+
+
+def learns(searcher: Searcher) -> bool:
+    """Whether proposals depend on results: what has an attribute ``learns`` that is false says that they do not."""
+    return bool(getattr(searcher, "learns", True))
 
 
 def proposal_rng(seed: int, number: int) -> np.random.Generator:

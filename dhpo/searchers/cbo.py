@@ -15,15 +15,16 @@ from dhpo import scalarization
 from dhpo.errors import ExhaustedFailuresError, SettingError
 from dhpo.objectives import Objectives
 from dhpo.searchers._cbo_settings import as_json, check_choice, check_count, check_number, shape
+from dhpo.searchers._cbo_waiting import Key, Standing, Waiting
 from dhpo.searchers.acquisition import Acquisition, Array, Scheduler, check_scheduler, scheduled
 from dhpo.searchers.base import proposal_rng
 from dhpo.searchers.design import Design, check_design
-from dhpo.searchers.fitting import Fitter, Recipe
+from dhpo.searchers.fitting import Fit, Fitter, Recipe
 from dhpo.searchers.history import SCALERS, History
 from dhpo.searchers.maximiser import Maximiser, Wish
 from dhpo.searchers.prior import Prior
 from dhpo.searchers.random import FirstPoints, Known, check_initial_points, proposals
-from dhpo.searchers.surrogates import GP_ROWS, check_surrogate, uses_gaussian_process
+from dhpo.searchers.surrogates import GP_ROWS, check_surrogate, slow_imports, uses_gaussian_process
 from dhpo.searchers.transfer import FIRST, Transfer
 from dhpo.space import HpProblem
 from dhpo.stopping.base import FirstJudged
@@ -39,8 +40,6 @@ SCALARISATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "Quadratic": scalarization.quadratic,
 }
 
-PENDING = 256  # of so many trials, the latest ones that have not ended, a model takes account at most …
-_DROPPED = 64  # … and of so many less, at times
 _GP_INITIAL = 5  # the prior of the Gaussian process's lengths makes it useful from there on
 _PORTFOLIO = 32  # so many configurations have used up what earlier searches can recommend
 _POLISHED = 4  # of so many trials that run at once every proposal is polished, of more only a part
@@ -216,11 +215,17 @@ class CBOState:
                         settings.objective_scaler, settings.n_points, self._bounds, self._transfer,
                         settings.update_prior_quantile if settings.update_prior else 0.0)  # fmt: skip
         self._fitter = Fitter(problem.encoding, recipe, self._history, seed)
+        self._standing = Standing(self._maximiser)
         self._first_judged: FirstJudged | None = None
 
     def foresee(self, first_judged: FirstJudged) -> None:
         """Learn where each trial will be judged first."""
         self._first_judged = first_judged
+
+    @property
+    def imports(self) -> Sequence[str]:
+        """What the first fit imports."""
+        return slow_imports(self._settings.surrogate_model)
 
     @property
     def cheap(self) -> bool:
@@ -301,24 +306,15 @@ class CBOState:
         self, numbers: Sequence[int], led: set[int], taken: set[bytes], chosen: list[tuple[str, Array]]
     ) -> None:
         """Add proposals from the model: for those that are led, the one with the mean of earlier searches."""
-        lies = self._settings.multi_point_strategy.startswith("cl_")
-        pending = self._history.pending()
-        maximisers: dict[tuple[bool, float | None], Maximiser] = {}
-        first = 0
+        waiting = self._waiting(numbers[0], chosen)
         for number in numbers:
             rng, key = proposal_rng(self._seed, number), (number in led, self._resource(number))
-            row, origin = None, "model"
-            waiting = len(pending) + len(chosen)
-            if _first_waiting(waiting) != first:
-                first = _first_waiting(waiting)
-                maximisers.clear()
+            row, origin, n = None, "model", len(waiting)
             if rng.random() >= self._settings.random_fraction:
-                if key not in maximisers or lies:
-                    maximisers[key] = self._maximiser(*key, np.vstack([pending, *(row for _, row in chosen)])[first:])
+                maximiser = self._counting(key, waiting.counted(number))
                 # A part of a large batch is polished, which part does not depend on how the batch is cut.
-                polish = rng.random() * waiting < _POLISHED
-                wish = self._wish(rng, key[0], not waiting, polish)
-                row = maximisers[key].choose(wish, rng, self._fresh(taken))
+                wish = self._wish(rng, key[0], not n, rng.random() * n < _POLISHED)
+                row = maximiser.choose(wish, rng, self._fresh(taken))
             if row is None:
                 row, origin = self._known.draw(rng, taken), "random"
                 if row is None:
@@ -326,9 +322,14 @@ class CBOState:
             else:
                 self._known.take(row, taken)
             chosen.append((origin, row))
-            if not lies and self._settings.multi_point_strategy != "topk":
-                for maximiser in maximisers.values():
-                    maximiser.believe(row[None, :])
+            waiting.add(number, row)
+
+    def _waiting(self, number: int, chosen: list[tuple[str, Array]]) -> Waiting:
+        """What waits for its results when a proposal is made, after those that were chosen just before it."""
+        waiting = Waiting(*self._history.pending())
+        for i, (_, row) in enumerate(chosen):
+            waiting.add(number - len(chosen) + i, row)
+        return waiting
 
     def _fresh(self, taken: set[bytes]) -> Callable[[Array], Array]:
         def fresh(rows: Array) -> Array:
@@ -358,11 +359,12 @@ class CBOState:
         m = len(self._bounds)
         given = self._settings.moo_scalarization_weight
         weights = scalarization.simplex_weights(1, m, rng) if given is None else np.array([given], dtype=float)
-        function = SCALARISATIONS[self._settings.moo_scalarization_strategy]
+        function, bounded = SCALARISATIONS[self._settings.moo_scalarization_strategy], np.isfinite(self._bounds)
 
         def scalarise(costs: Array) -> Array:
-            penalty = 2.0 * np.maximum(costs - bounds, 0.0)[:, np.isfinite(self._bounds)].sum(axis=1)
-            result: Array = function(costs, weights)[:, 0] + penalty
+            result: Array = function(costs, weights)[:, 0]
+            if bounded.any():
+                result = result + 2.0 * np.maximum(costs - bounds, 0.0)[:, bounded].sum(axis=1)
             return result
 
         return scalarise
@@ -376,22 +378,21 @@ class CBOState:
             return self._history.largest_seen(max(len(self._encoding.columns), 3))
         return None
 
-    def _maximiser(self, led: bool, resource: float | None, waiting: Array) -> Maximiser:
+    def _counting(self, key: Key, waiting: Array) -> Maximiser:
         """The current fit, with what waits for its results (k, d) counted in."""
-        training, beliefs, pool, place = self._fitter.fit(led, resource)
         strategy = self._settings.multi_point_strategy
-        if strategy.startswith("cl_") and len(waiting):
-            # The names speak of the objective, the costs are its negative.
-            costs = training.costs
-            lies = {"cl_min": costs.max(axis=0), "cl_mean": costs.mean(axis=0), "cl_max": costs.min(axis=0)}
-            training, beliefs, pool, place = self._fitter.refitted(led, waiting, lies[strategy], resource)
+        if strategy == "topk":
             waiting = waiting[:0]
-        maximiser = Maximiser(self._encoding, beliefs, pool, self._fitter.inputs_at(training, place))
-        if strategy != "topk":
-            maximiser.believe(waiting)
-        return maximiser
+        if not strategy.startswith("cl_") or not len(waiting):
+            return self._standing.counting(key, waiting, len(self._history))
+        # The names speak of the objective, the costs are its negative.
+        led, resource = key
+        costs = self._fitter.fit(led, resource).training.costs
+        lies = {"cl_min": costs.max(axis=0), "cl_mean": costs.mean(axis=0), "cl_max": costs.min(axis=0)}
+        return self._of(self._fitter.refitted(led, waiting, lies[strategy], resource))
 
+    def _maximiser(self, key: Key) -> Maximiser:
+        return self._of(self._fitter.fit(*key))
 
-def _first_waiting(n: int) -> int:
-    """The first of ``n`` waiting trials that counts. It moves by steps, so that a batch needs few new beginnings."""
-    return max(0, -(-(n - PENDING) // _DROPPED) * _DROPPED)
+    def _of(self, fit: Fit) -> Maximiser:
+        return Maximiser(self._encoding, fit.beliefs, fit.pool, self._fitter.inputs_at(fit.training, fit.place))

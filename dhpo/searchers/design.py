@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -131,6 +131,8 @@ class DesignSearcher:
     levels: int = 5
     initial_points: Sequence[Mapping[str, Any]] = ()
     default_first: bool = False
+
+    learns: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_design(self.design, "design")

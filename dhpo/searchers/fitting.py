@@ -11,7 +11,7 @@ import numpy as np
 
 from dhpo.encoding import Encoding
 from dhpo.searchers.acquisition import Array
-from dhpo.searchers.gaussian_process import Lengths
+from dhpo.searchers.gaussian_process import Kernel, Lengths, fitted_kernel
 from dhpo.searchers.history import History, TrainingSet, best_rows
 from dhpo.searchers.maximiser import Pool
 from dhpo.searchers.prior import MIN_ROWS, Prior
@@ -21,6 +21,8 @@ from dhpo.searchers.transfer import Transfer
 FOREST_ROWS = 2_000
 #: Surrogates are fitted anew when the log has grown by about a sixteenth, or by this many observations.
 _REFIT_AFTER = 64
+#: In a log of this length or more, a Gaussian process's kernel is found anew when the log has grown by about an eighth.
+_KERNEL_KEPT = 1_024
 _FIT = 0x66_69_74  # tells the random stream of a fit from those of the proposals
 
 
@@ -66,12 +68,13 @@ class Fitter:
         self._history = history
         self._seed = seed
         self._base: _Base | None = None
+        self._kernels: tuple[int, list[Kernel]] | None = None  # at which length of the log they were found
         self._present: dict[tuple[bool, float | None], Fit] = {}
         self._present_at = -1
 
     def __getstate__(self) -> dict[str, Any]:
         # Made again when needed, the same.
-        return {**self.__dict__, "_base": None, "_present": {}, "_present_at": -1}
+        return {**self.__dict__, "_base": None, "_kernels": None, "_present": {}, "_present_at": -1}
 
     def fit(self, led: bool = False, resource: float | None = None) -> Fit:
         """The model of all that was observed.
@@ -121,9 +124,11 @@ class Fitter:
     def _extended(self, n: int, resource: float | None) -> Fit:
         """The plain model: fitted to the log's beginning, and extended by its end."""
         start = fitted_at(n)
+        if not self._history.n_shown(start):  # nothing but failures
+            return self._fitted(n, n, False, resource)
         if self._base is None or self._base.start != start:
             training = self._training(start, start)
-            surrogates = self._surrogates(training, start, False)
+            surrogates = self._surrogates(training, start, False, self._kernels_for(start))
             self._base = _Base(start, training, surrogates, self._pool(training, start, False), {})
         base = self._base
         training = base.training if n == start else self._training(start, n)
@@ -158,11 +163,24 @@ class Fitter:
         points = self._inputs(pool.rows, None if training.resources is None else np.full(len(pool.rows), place))
         return [surrogate.belief(points) for surrogate in surrogates]
 
-    def _surrogates(self, training: TrainingSet, n: int, led: bool) -> list[Surrogate]:
+    def _kernels_for(self, start: int) -> list[Kernel]:
+        """The kernels for a fit to the log's beginning; none where they are to be found in this fit."""
+        found_at = kernel_found_at(start)
+        if found_at == start or not self._history.n_shown(found_at) or not uses_gaussian_process(self._recipe.model):
+            return []
+        if self._kernels is None or self._kernels[0] != found_at:
+            training = self._training(found_at, found_at)
+            inputs = self._inputs(training.rows, training.resources)
+            self._kernels = found_at, [fitted_kernel(inputs, costs) for costs in training.costs.T]
+        return self._kernels[1]
+
+    def _surrogates(self, training: TrainingSet, n: int, led: bool, kernels: Sequence[Kernel] = ()) -> list[Surrogate]:
         inputs, recipe = self._inputs(training.rows, training.resources), self._recipe
         surrogates: list[Surrogate] = []
         for i, costs in enumerate(training.costs.T):
             fit = partial(_fit, recipe, inputs, self._rng(n, i))
+            if kernels and len(kernels[i].lengths) == inputs.shape[1]:  # else the resource has become an input
+                fit = partial(fit, kernel=kernels[i])
             if led and recipe.transfer is not None:
                 surrogates.append(recipe.transfer.surrogate(fit, inputs, costs, training.resources))
             else:
@@ -172,7 +190,7 @@ class Fitter:
     def _pool(self, training: TrainingSet, n: int, led: bool) -> Pool:
         rng, recipe = self._rng(n, -1), self._recipe
         best = best_rows(training, 5)
-        near = [self._encoding.neighbours(row, rng, 40, scale) for row in best for scale in (0.1, 0.02)]
+        near = [self._encoding.neighbours(row, rng, 80, (0.1, 0.02)) for row in best]
         plain = self._encoding.sample(recipe.n_points, rng)
         if recipe.update_prior and len(training.rows) >= MIN_ROWS:
             n_best = max(MIN_ROWS, math.ceil(recipe.update_prior * len(training.rows)))
@@ -216,12 +234,25 @@ def _place(training: TrainingSet, resource: float | None) -> float:
 
 
 def _fit(
-    recipe: Recipe, inputs: Array, rng: np.random.Generator, costs: Array, lengths: Lengths | None = None
+    recipe: Recipe,
+    inputs: Array,
+    rng: np.random.Generator,
+    costs: Array,
+    lengths: Lengths | None = None,
+    kernel: Kernel | None = None,
 ) -> Surrogate:
-    return fit_surrogate(recipe.model, recipe.kwargs, inputs, costs, rng, lengths)
+    return fit_surrogate(recipe.model, recipe.kwargs, inputs, costs, rng, lengths, kernel)
 
 
 def fitted_at(n: int) -> int:
     """The length of the log, at most ``n``, at which the model in use at ``n`` was fitted."""
     step = min(1 << max((n // 16).bit_length() - 1, 0), _REFIT_AFTER)
     return n - n % step
+
+
+def kernel_found_at(start: int) -> int:
+    """The length of the log, at most ``start``, at which the kernel was found that is in use for a fit to ``start``."""
+    if start < _KERNEL_KEPT:
+        return start
+    step = 1 << ((start // 8).bit_length() - 1)
+    return start - start % step

@@ -16,6 +16,7 @@ FIT_ROWS = 80
 _JITTER = 1e-8
 _FEATURES = 256  # random Fourier features of a draw from the prior
 _ROOM = 64  # further points that there is room for at once
+_BLOCK = 128  # rows of a triangular matrix that are multiplied at once, without the zeros beside them
 
 
 class GaussianProcess:
@@ -36,20 +37,18 @@ class GaussianProcess:
         white: (n,) the scaled costs, whitened.
     """
 
-    def __init__(self, x: Array, y: Array, lengths: Lengths | None = None) -> None:
+    def __init__(self, x: Array, y: Array, lengths: Lengths | None = None, kernel: Kernel | None = None) -> None:
         """Fit to costs ``y`` (n,) at ``x`` (n, d), whose entries are of the order of one.
 
         Args:
             x: (n, d).
             y: (n,).
             lengths: what is expected of the kernel's lengths; None: the prior above.
+            kernel: the kernel, where it is known from other costs at the same kind of points; None: it is fitted.
         """
         self.x, self.y = x, y
-        z = (y - np.mean(y)) / (float(np.std(y)) or 1.0)
-        rows = _spread(len(x), z)
-        parameters = _fit_parameters(x[rows], z[rows], lengths or usual_lengths(x.shape[1]))
-        self.lengths: Array = np.exp(parameters[:-2])
-        self.variance, self.noise = math.exp(parameters[-2]), math.exp(parameters[-1])
+        self.lengths, self.variance, self.noise = kernel or fitted_kernel(x, y, lengths)
+        z = _standardised(y)
         covariance = self.kernel(x, x)
         covariance[np.diag_indices_from(covariance)] += self.noise + _JITTER
         self.factor = _cholesky(covariance)
@@ -89,6 +88,20 @@ class GaussianProcess:
         return GaussianBelief(self, pool)
 
 
+class Kernel(NamedTuple):
+    """The parameters of a Gaussian process.
+
+    Attributes:
+        lengths: (d,) one for each input.
+        variance: the prior variance of the scaled costs.
+        noise: the variance of their noise.
+    """
+
+    lengths: Array
+    variance: float
+    noise: float
+
+
 class Lengths(NamedTuple):
     """A normal prior of the logarithms of a kernel's lengths.
 
@@ -104,6 +117,14 @@ class Lengths(NamedTuple):
 def usual_lengths(d: int) -> Lengths:
     """The prior for ``d`` inputs of which nothing is known (Hvarfner et al. 2024)."""
     return Lengths(np.full(d, math.sqrt(2.0) + 0.5 * math.log(max(d, 1))), np.full(d, math.sqrt(3.0)))
+
+
+def fitted_kernel(x: Array, y: Array, lengths: Lengths | None = None) -> Kernel:
+    """The kernel for costs ``y`` (n,) at ``x`` (n, d); see :class:`GaussianProcess`."""
+    z = _standardised(y)
+    rows = _spread(len(x), z)
+    parameters = _fit_parameters(x[rows], z[rows], lengths or usual_lengths(x.shape[1]))
+    return Kernel(np.exp(parameters[:-2]), math.exp(parameters[-2]), math.exp(parameters[-1]))
 
 
 class Scaled(NamedTuple):
@@ -126,7 +147,7 @@ class GaussianBelief:
         self._n = len(model.x)  # how many points there are so far; the first of them are the model's own
         self._points = model.scaled(model.x)
         self._whitener = model.whitener
-        self._base: Array = model.whitener @ model.covariance(self._points, self._pool)  # whitened, with the pool
+        self._base = _lower_product(model.whitener, model.covariance(self._points, self._pool))  # whitened
         self._further: Array = np.empty((0, len(pool)))  # the same of the further points, with room for more
         self._owns = False  # the arrays that grow; copies share them until one grows
         self._explained = _column_squares(self._base)
@@ -146,7 +167,7 @@ class GaussianBelief:
         """Predict at any points."""
         n = self._n
         covariance = self._model.covariance(self._known, self._model.scaled(points))
-        whitened = self._whitener[:n, :n] @ covariance
+        whitened = _lower_product(self._whitener[:n, :n], covariance)
         return self._prediction(self._white @ whitened[: len(self._white)], _column_squares(whitened))
 
     def path(self, rng: np.random.Generator) -> Callable[[Array], Array]:
@@ -222,12 +243,12 @@ class GaussianBelief:
         model, n, k = self._model, self._n, len(self._base)
         new = model.scaled(points)
         whitener = self._whitener[:n, :n]
-        cross = whitener @ model.covariance(self._known, new)
+        cross = _lower_product(whitener, model.covariance(self._known, new))
         own = model.covariance(new, new) - cross.T @ cross
         own[np.diag_indices_from(own)] += model.noise + 1e-6 * model.variance
         corner = _inverse_lower(_cholesky(own))
         block = corner @ (model.covariance(new, self._pool) - self._project(cross))
-        inverse_cross = -(corner @ (cross.T @ whitener))
+        inverse_cross = -(corner @ _product_with_lower(cross.T, whitener))
         self._reserve(m)
         self._whitener[n : n + m, :n], self._whitener[n : n + m, n : n + m] = inverse_cross, corner
         self._further[n - k : n + m - k] = block
@@ -270,6 +291,31 @@ def _spread(n: int, z: Array) -> Any:
     half = FIT_ROWS // 2
     rest = order[half:]
     return np.sort(np.concatenate([order[:half], rest[np.linspace(0, len(rest) - 1, FIT_ROWS - half).astype(int)]]))
+
+
+def _standardised(y: Array) -> Array:
+    result: Array = (y - np.mean(y)) / (float(np.std(y)) or 1.0)
+    return result
+
+
+def _lower_product(lower: Array, right: Array) -> Array:
+    """``lower @ right`` for a lower triangular matrix."""
+    n = len(lower)
+    result: Array = np.empty((n, right.shape[1]))
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        np.matmul(lower[start:end, :end], right[:end], out=result[start:end])
+    return result
+
+
+def _product_with_lower(left: Array, lower: Array) -> Array:
+    """``left @ lower`` for a lower triangular matrix."""
+    n = len(lower)
+    result: Array = np.empty((len(left), n))
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        np.matmul(left[:, start:], lower[start:, start:end], out=result[:, start:end])
+    return result
 
 
 def _column_squares(whitened: Array) -> Array:

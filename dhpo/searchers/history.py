@@ -102,6 +102,10 @@ class History:
                 self._record(o.trial, resource, o.costs)
                 self._succeeded.add(o.trial)
 
+    def n_shown(self, n: int) -> int:
+        """How many of the first ``n`` observations have costs."""
+        return n - int(np.isnan(self._log[:n, 1]).sum())
+
     def _append(self, trials: list[int], rows: Array) -> None:
         start = len(self._places)
         while start + len(rows) > len(self._rows):
@@ -116,12 +120,10 @@ class History:
         entry[0], entry[1], entry[2:] = self._places[trial], resource, costs
         self._n_log += 1
 
-    def pending(self) -> Array:
-        """The encoded configurations (k, d) of the trials that have not ended.
-
-        By their numbers, so that what was told when makes no difference.
-        """
-        return self._rows[[self._places[t] for t in sorted(self._pending)]]
+    def pending(self) -> tuple[list[int], Array]:
+        """The trials that have not ended, ascending, and their encoded configurations (k, d)."""
+        trials = sorted(self._pending)
+        return trials, self._rows[[self._places[t] for t in trials]]
 
     def largest_seen(self, n_trials: int) -> float | None:
         """The largest resource that so many trials have come to; None where it is the one of complete trials."""

@@ -18,6 +18,7 @@ _POLISH_SCALES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 _POLISH_POINTS = 96  # of each round, a part for each scale
 _POLISH_ROUNDS = 4
 _POLISH_TRIED = 8  # of the better ones, the best that is fresh is looked for among so many
+_FIRST_TRIED = 4  # of the pool, the best that is fresh is looked for among so many, then among more
 _DECIMALS = 9  # of a score: what differs less is a tie, however it was computed
 
 #: Tells which of some encoded rows may be proposed.
@@ -91,33 +92,53 @@ class Maximiser:
 
     def choose(self, wish: Wish, rng: np.random.Generator, fresh: Fresh) -> Array | None:
         """The fresh row of highest acquisition; None when the pool has none."""
-        predictions = [belief.pool() for belief in self._beliefs]
-        observed = self._pool.parts["observed"]
-        mean, std = _scalarised(predictions, wish)
-        best = float(mean[observed].min())
-        places = np.concatenate([np.arange(part.start, part.stop) for name, part in self._pool.parts.items()
-                                 if name in wish.sources])  # fmt: skip
-        if wish.acquisition.name == "gp_hedge":
-            wish = _hedged(wish, mean[places], std[places], best, rng)
+        places = self._places(wish.sources)
         if wish.acquisition.name == "TS":
             at_rows = self._drawn(wish, rng)
             scores = at_rows(self._pool.rows[places])
         else:
-            score = self._scorer(wish, best, _vectors(predictions, wish)[0][observed])
+            scores, score = self._scored(wish, places, rng)
             at_rows = self._at_rows(score)
-            scores = score([_at(p, places) for p in predictions])
         if wish.temperature > 0:
             span = float(scores.max() - scores.min()) or 1.0
             scores = scores / span / wish.temperature + rng.gumbel(size=len(scores))
-        order = places[np.argsort(-np.round(scores, _DECIMALS), kind="stable")]
-        start, size = 0, 4
-        while start < len(order):
-            block = order[start : start + size]
-            start, size = start + size, 4 * size  # most often one of the first is fresh
-            found = block[fresh(self._pool.rows[block])]
+        found = self._best_fresh(np.round(scores, _DECIMALS), places, fresh)
+        if found is None or not wish.polish:
+            return found
+        return self._polished(found, at_rows, rng, fresh)
+
+    def _places(self, sources: frozenset[str]) -> IntArray:
+        """Where the candidates are that may be chosen."""
+        parts = self._pool.parts.items()
+        return np.concatenate([np.arange(part.start, part.stop) for name, part in parts if name in sources])
+
+    def _scored(self, wish: Wish, places: IntArray, rng: np.random.Generator) -> tuple[Array, Scorer]:
+        """The scores (n,) of candidates, and what scores other points alike."""
+        predictions = [belief.pool() for belief in self._beliefs]
+        observed = self._pool.parts["observed"]
+        if wish.acquisition.name == "EHVI":
+            front = _vectors(predictions, wish)[0][observed]
+            score = _by_hypervolume(wish, front, reference_point(front))
+            return score([_at(p, places) for p in predictions]), score
+        mean, std = _scalarised(predictions, wish)
+        best = float(mean[observed].min())
+        mean, std = mean[places], std[places]
+        if wish.acquisition.name == "gp_hedge":
+            wish = _hedged(wish, mean, std, best, rng)
+        return wish.acquisition.score(mean, std, best, wish.kappa, wish.xi), _by_one_cost(wish, best)
+
+    def _best_fresh(self, scores: Array, places: IntArray, fresh: Fresh) -> Array | None:
+        """The fresh row of highest score, the first of equal ones; ``scores`` (n,) are those at ``places`` (n,)."""
+        n = min(_FIRST_TRIED, len(scores))
+        while n:
+            least = np.partition(scores, len(scores) - n)[len(scores) - n]  # most often one of the best is fresh
+            best = np.flatnonzero(scores >= least)
+            order = places[best[np.argsort(-scores[best], kind="stable")]]
+            found = order[fresh(self._pool.rows[order])]
             if len(found):
-                row = self._pool.rows[found[0]]
-                return self._polished(row, at_rows, rng, fresh) if wish.polish else row
+                row: Array = self._pool.rows[found[0]]
+                return row
+            n = min(16 * n, len(scores)) if n < len(scores) else 0
         return None
 
     def _polished(self, row: Array, score: Callable[[Array], Array], rng: np.random.Generator, fresh: Fresh) -> Array:
@@ -156,17 +177,20 @@ class Maximiser:
 
         return at_rows
 
-    def _scorer(self, wish: Wish, best: float, front: Array) -> Scorer:
-        """The acquisition as a function of the predictions for all objectives."""
-        if wish.acquisition.name == "EHVI":
-            reference = reference_point(front)
-            return lambda predictions: expected_hypervolume_improvement(*_vectors(predictions, wish), front, reference)
 
-        def score(predictions: list[Prediction]) -> Array:
-            mean, std = _scalarised(predictions, wish)
-            return wish.acquisition.score(mean, std, best, wish.kappa, wish.xi)
+def _by_hypervolume(wish: Wish, front: Array, reference: Array) -> Scorer:
+    """Expected hypervolume improvement as a function of the predictions for all objectives."""
+    return lambda predictions: expected_hypervolume_improvement(*_vectors(predictions, wish), front, reference)
 
-        return score
+
+def _by_one_cost(wish: Wish, best: float) -> Scorer:
+    """The other acquisitions as functions of the predictions for all objectives, ``best`` being the lowest cost."""
+
+    def score(predictions: list[Prediction]) -> Array:
+        mean, std = _scalarised(predictions, wish)
+        return wish.acquisition.score(mean, std, best, wish.kappa, wish.xi)
+
+    return score
 
 
 def _hedged(wish: Wish, mean: Array, std: Array, best: float, rng: np.random.Generator) -> Wish:

@@ -270,6 +270,8 @@ def frame_from(results: Any) -> pd.DataFrame:
             f"results of type {type(results).__name__} cannot be used: give a DataFrame, results, or the path of a "
             ".csv file"
         )
+    if (doubled := frame.columns[frame.columns.duplicated()]).size:
+        raise TransferError(f"the results have more than one column {str(doubled[0])!r}: rename or drop the others")
     return frame
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -125,6 +125,8 @@ class RandomSearcher:
 
     initial_points: Sequence[Mapping[str, Any]] = ()
     default_first: bool = True
+
+    learns: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_initial_points(self.initial_points)

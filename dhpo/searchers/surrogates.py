@@ -15,7 +15,7 @@ import numpy as np
 
 from dhpo.errors import SettingError
 from dhpo.searchers.acquisition import Array, Prediction
-from dhpo.searchers.gaussian_process import GaussianProcess, Lengths
+from dhpo.searchers.gaussian_process import GaussianProcess, Kernel, Lengths
 
 #: The names under which surrogates may be asked for.
 NAMES = ("auto", "ET", "RF", "TB", "GP", "GBRT", "HGBRT", "DUMMY")
@@ -235,6 +235,12 @@ def uses_gaussian_process(model: Any) -> bool:
     return isinstance(model, str) and model in ("GP", "auto")
 
 
+def slow_imports(model: Any) -> tuple[str, ...]:
+    """The modules that a first fit of this choice, and its acquisition, spend time to import."""
+    needed = ("scipy.linalg", "scipy.optimize", "scipy.special")
+    return needed if uses_gaussian_process(model) else (*needed, "sklearn.ensemble")
+
+
 def fit_surrogate(
     model: Any,
     kwargs: Mapping[str, Any] | None,
@@ -242,6 +248,7 @@ def fit_surrogate(
     y: Array,
     rng: np.random.Generator,
     lengths: Lengths | None = None,
+    kernel: Kernel | None = None,
 ) -> Surrogate:
     """Fit a surrogate to costs ``y`` (n,), scaled to the order of one, at the points ``x`` (n, d).
 
@@ -253,9 +260,10 @@ def fit_surrogate(
         y: (n,) costs.
         rng: whatever is random in the fit.
         lengths: what is expected of a Gaussian process's lengths; None: nothing in particular.
+        kernel: a Gaussian process's kernel, where it is known; None: it is fitted.
     """
     if uses_gaussian_process(model):
-        return GaussianProcess(x, y, lengths)
+        return GaussianProcess(x, y, lengths, kernel)
     if model == "DUMMY":
         return Dummy()
     if not isinstance(model, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class Promotes(Protocol):
 
 def bracket_of(stopper: BoundStopper, seed: int, number: int) -> int:
     """The bracket of a trial: it follows from the search's seed and the trial's number."""
+    if getattr(stopper, "n_brackets", None) == 1:  # there is nothing to draw
+        return 0
     return stopper.bracket(np.random.default_rng(np.random.SeedSequence([seed, number, 1])))
 
 
@@ -107,6 +109,8 @@ class Stopper(Protocol):
 @dataclass(frozen=True, slots=True)
 class NeverStop:
     """The smallest stopper: every trial runs to its end."""
+
+    n_brackets: ClassVar[int] = 1
 
     time_attr: str | None = None
     max_t: float | None = None

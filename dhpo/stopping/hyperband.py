@@ -9,17 +9,17 @@ until it is among them. ASHA becomes Hyperband with several brackets, and MO-ASH
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import floor, isfinite
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhpo.errors import ReportError, SettingError
+from dhpo.stopping._rung import Rung
 from dhpo.stopping._settings import all_below, ascending, check_time_attr, check_whole, geometric, positive
 from dhpo.stopping.agreement import Agreement
 from dhpo.stopping.promotion import PromotionRung
@@ -196,11 +196,16 @@ class HyperbandState:
         rungs = [level for level in levels if level < max_t]
         self._milestones = [tuple(rungs[b:]) for b in places]
         quantiles = [level / above for level, above in pairwise([*rungs, max_t])]
-        make = PromotionRung if pauses else _Rung
-        self._rungs: dict[tuple[int, float], PromotionRung | _Rung] = {
+        make = PromotionRung if pauses else Rung
+        self._rungs: dict[tuple[int, float], PromotionRung | Rung] = {
             (int(system), level): make(quantile, n_objectives, ranking)
             for system in (places[:1] if shared else places)
             for level, quantile in list(zip(rungs, quantiles, strict=True))[system:]
+        }
+        self._rungs_by_bracket = {
+            (int(b), level): self._rungs[0 if shared else int(b), level]
+            for b in places
+            for level in self._milestones[b]
         }
         self._agreements: dict[tuple[int, float], Agreement] = {
             (system, level): Agreement(n_objectives) for system, level in self._rungs if adaptive and level != rungs[-1]
@@ -254,7 +259,7 @@ class HyperbandState:
                 "finite numbers"
             )
         rung = self._rung(bracket, milestone)
-        if isinstance(rung, _Rung):
+        if isinstance(rung, Rung):
             return self._judge(rung, trial, bracket, milestone, costs) if self._agreements else rung.judge(costs)
         self.leave(trial)  # it has gone on, as its coming here shows
         rung.record(trial, costs)
@@ -264,7 +269,7 @@ class HyperbandState:
         self.leave(trial)
         return Decision.CONTINUE
 
-    def _judge(self, rung: _Rung, trial: int, bracket: int, milestone: float, costs: tuple[float, ...]) -> Decision:
+    def _judge(self, rung: Rung, trial: int, bracket: int, milestone: float, costs: tuple[float, ...]) -> Decision:
         """Judge by the share that goes on as far as the rung is to be trusted."""
         system, levels = 0 if self._shared else bracket, self._milestones[bracket]
         place = levels.index(milestone)
@@ -303,69 +308,8 @@ class HyperbandState:
         """The costs recorded at a rung, in order of arrival: a copy, (n, m)."""
         return self._rung(bracket, level).costs.copy()
 
-    def _rung(self, bracket: int, level: float) -> PromotionRung | _Rung:
-        if level not in self.milestones(bracket):
-            raise SettingError(f"there is no rung at {level} in bracket {bracket}: it has {self._milestones[bracket]}")
-        return self._rungs[0 if self._shared else bracket, level]
-
-
-class _Rung:
-    """One rung: what was recorded, and the rule."""
-
-    def __init__(self, quantile: float, n_objectives: int, ranking: BoundRanking) -> None:
-        self.quantile = quantile
-        self.entered = 0
-        self.stopped = 0
-        self._ranking = ranking
-        self._buffer: Array = np.empty((16, n_objectives))
-        self._merits: list[float] = []  # the negated scores, ascending; only where they do not depend on the others
-
-    @property
-    def costs(self) -> Array:
-        """What was recorded, in order of arrival."""
-        return self._buffer[: self.entered]
-
-    def judge(self, costs: Sequence[float]) -> Decision:
-        """Score the newcomer against the others, decide, and record it."""
-        others = self.entered
-        if others == len(self._buffer):
-            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
-        self._buffer[others] = costs
-        self.entered += 1
-        stop = self._stops_alone() if self._ranking.pointwise else self._stops_among()
-        self.stopped += stop
-        return Decision.STOP if stop else Decision.CONTINUE
-
-    def _stops_alone(self) -> bool:
-        """The rule where scores are fixed: a sorted list serves."""
-        merit = -float(self._ranking.scores(self.costs[-1:])[0])
-        stop = bool(self._merits) and merit < _cutoff(self._merits, self.quantile)
-        insort(self._merits, merit)
-        return stop
-
-    def _stops_among(self) -> bool:
-        """The rule where the scores of all depend on all: only the places around the cutoff have to be exact."""
-        others = self.entered - 1
-        if not others:
-            return False
-        lower = floor(_position(others, self.quantile))
-        window = (max(others - 2 - lower, 0), others - lower)
-        merits = -self._ranking.scores(self.costs, window)
-        return bool(merits[-1] < _cutoff(np.sort(merits[:-1]), self.quantile))
-
-
-def _position(n: int, quantile: float) -> float:
-    """Where the cutoff lies among ``n`` merits in ascending order: of ``np.percentile(merits, (1 - q) * 100)``."""
-    return (n - 1) * ((1 - quantile) * 100 / 100)
-
-
-def _cutoff(merits: Sequence[float] | Array, quantile: float) -> float:
-    """``np.percentile(merits, (1 - q) * 100)`` to the last bit, for merits in ascending order, without its overhead."""
-    position = _position(len(merits), quantile)
-    lower = floor(position)
-    share = position - lower
-    below, above = float(merits[lower]), float(merits[min(lower + 1, len(merits) - 1)])
-    gap = above - below
-    if not isfinite(gap):  # two large numbers of opposite sign
-        return below * (1 - share) + above * share
-    return above - gap * (1 - share) if share >= 0.5 else below + gap * share
+    def _rung(self, bracket: int, level: float) -> PromotionRung | Rung:
+        rung = self._rungs_by_bracket.get((bracket, level))
+        if rung is None:
+            raise SettingError(f"there is no rung at {level} in bracket {bracket}: it has {self.milestones(bracket)}")
+        return rung

@@ -43,6 +43,7 @@ from dhpo.scalarization import (
 from dhpo.stopping._settings import check_whole
 
 Array: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.intp]
 
 #: The first and the last place, from 0, that have to be told apart from all others.
 Window: TypeAlias = tuple[int, int]
@@ -87,11 +88,12 @@ class Ranking:
 
 
 class _Rule(NamedTuple):
-    """How a ranking scores: (costs, weights, rho, window) -> scores."""
+    """How a ranking scores: by ``score``, or by fronts, and within a front by ``places``."""
 
-    score: Callable[[Array, Array, float, Window], Array]
+    score: Callable[[Array, Array, float], Array] | None = None
     draw: Callable[[int, int, np.random.Generator], Array] | None = None
     pointwise: bool = False
+    places: Callable[[Array, int], Array] | None = None  # (costs of a front, how many places matter) -> places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,18 +109,30 @@ class BoundRanking:
         """Whether the score of a point depends on that point alone."""
         return self.rule.pointwise
 
-    def scores(self, costs: Array, window: Window | None = None) -> Array:
+    @property
+    def by_fronts(self) -> bool:
+        """Whether the score begins with the non-dominated front of a point."""
+        return self.rule.places is not None
+
+    def scores(self, costs: Array, window: Window | None = None, ranks: IntArray | None = None) -> Array:
         """Score the points of a rung.
 
         Args:
             costs: finite costs, (n, m), to be minimised.
             window: the first and the last place, counted from 0, that matter. Scores there, and which points lie
                 before and after, are exact; points before or after may share one score each side. All unless given.
+            ranks: the front of each point, (n,), where that is known and ``by_fronts``.
 
         Returns:
             An (n,) array, less is better.
         """
-        return self.rule.score(costs, self.weights, self.rho, window or (0, len(costs) - 1))
+        if self.rule.score is not None:
+            return self.rule.score(costs, self.weights, self.rho)
+        assert self.rule.places is not None
+        if not len(costs):
+            return np.empty(0)
+        known = non_dominated_rank(costs) if ranks is None else ranks
+        return _by_fronts(costs, known, window or (0, len(costs) - 1), self.rule.places)
 
 
 def rank_in_rung(costs: ArrayLike, how: str | Ranking = "eps_net", *, seed: int = 0) -> Array:
@@ -142,65 +156,39 @@ def rank_in_rung(costs: ArrayLike, how: str | Ranking = "eps_net", *, seed: int 
     return ranking.bind(array.shape[1], seed).scores(array)
 
 
-def _only_cost(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _only_cost(costs: Array, weights: Array, rho: float) -> Array:
     return costs[:, 0]
 
 
-def _eps_net(costs: Array, weights: Array, rho: float, window: Window) -> Array:
-    return _by_fronts(costs, window, _eps_net_places)
-
-
-def _nsga_ii(costs: Array, weights: Array, rho: float, window: Window) -> Array:
-    return _by_fronts(costs, window, lambda front, _: _places(-crowding_distance(front)))
-
-
-def _random_weights(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _random_weights(costs: Array, weights: Array, rho: float) -> Array:
     return _by_regret(linear(normalise(costs, method="quantile"), weights))
 
 
-def _parego(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _parego(costs: Array, weights: Array, rho: float) -> Array:
     return _by_regret(augmented_chebyshev(normalise(costs, method="quantile"), weights, rho))
 
 
-def _golovin(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _golovin(costs: Array, weights: Array, rho: float) -> Array:
     return _by_regret(hypervolume_scalarization(normalise(costs, method="quantile"), weights, _REFERENCE))
 
 
-def _legacy_random_weights(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _legacy_random_weights(costs: Array, weights: Array, rho: float) -> Array:
     return -legacy_random_weights(-costs, weights)
 
 
-def _legacy_parego(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _legacy_parego(costs: Array, weights: Array, rho: float) -> Array:
     return -legacy_parego(-costs, weights, rho)
 
 
-def _legacy_golovin(costs: Array, weights: Array, rho: float, window: Window) -> Array:
+def _legacy_golovin(costs: Array, weights: Array, rho: float) -> Array:
     return -legacy_golovin(-costs, weights)
 
 
-_RULES: dict[str, _Rule] = {
-    "eps_net": _Rule(_eps_net),
-    "nsga_ii": _Rule(_nsga_ii),
-    "random_weights": _Rule(_random_weights, simplex_weights),
-    "parego": _Rule(_parego, simplex_weights),
-    "golovin": _Rule(_golovin, orthant_weights),
-    "legacy_random_weights": _Rule(_legacy_random_weights, simplex_weights, pointwise=True),
-    "legacy_parego": _Rule(_legacy_parego, simplex_weights, pointwise=True),
-    "legacy_golovin": _Rule(_legacy_golovin, simplex_weights, pointwise=True),
-}
-
-#: The names of all rankings.
-RANKINGS: tuple[str, ...] = tuple(_RULES)
-
-
-def _by_fronts(costs: Array, window: Window, places: Callable[[Array, int], Array]) -> Array:
+def _by_fronts(costs: Array, ranks: IntArray, window: Window, places: Callable[[Array, int], Array]) -> Array:
     """The place of each point, by front and within a front by ``places``.
 
     Only fronts that reach into the window are ordered; all points of another front get the place of its first.
     """
-    if not len(costs):
-        return np.empty(0)
-    ranks = non_dominated_rank(costs)
     sizes = np.bincount(ranks)
     starts = np.cumsum(sizes) - sizes
     scores = starts[ranks].astype(float)
@@ -226,6 +214,11 @@ def _eps_net_places(front: Array, limit: int) -> Array:
     return np.asarray(places[member])
 
 
+def _nsga_ii_places(front: Array, limit: int) -> Array:
+    """Places by crowding distance."""
+    return _places(-crowding_distance(front))
+
+
 def _by_regret(costs: Array) -> Array:
     """Places by least, then by mean regret over the columns of (n points, w weights)."""
     if not len(costs):
@@ -245,3 +238,18 @@ def _places(*keys: Array) -> Array:
     places = np.empty(len(order))
     places[order] = first
     return places
+
+
+_RULES: dict[str, _Rule] = {
+    "eps_net": _Rule(places=_eps_net_places),
+    "nsga_ii": _Rule(places=_nsga_ii_places),
+    "random_weights": _Rule(_random_weights, simplex_weights),
+    "parego": _Rule(_parego, simplex_weights),
+    "golovin": _Rule(_golovin, orthant_weights),
+    "legacy_random_weights": _Rule(_legacy_random_weights, simplex_weights, pointwise=True),
+    "legacy_parego": _Rule(_legacy_parego, simplex_weights, pointwise=True),
+    "legacy_golovin": _Rule(_legacy_golovin, simplex_weights, pointwise=True),
+}
+
+#: The names of all rankings.
+RANKINGS: tuple[str, ...] = tuple(_RULES)

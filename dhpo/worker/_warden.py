@@ -8,8 +8,8 @@ run.
     python -I -S _warden.py CONTROL FD[,FD...] COMMAND...
 
 CONTROL is a socket to the worker. The worker writes "c" to have the trial process end within :data:`PATIENCE` seconds,
-"k" to have it killed at once. When everything has ended the warden answers by :data:`ANSWER`. The end of the file means
-that the worker is dead. The other descriptors are the trial process's.
+"t" to send SIGTERM to its process group, "k" to have it killed at once. When everything has ended the warden answers by
+:data:`ANSWER`. The end of the file means that the worker is dead. The other descriptors are the trial process's.
 """
 
 from __future__ import annotations
@@ -95,9 +95,14 @@ def _watch(child: int, control: int, ended: int, worker: int) -> tuple[int, int]
         if os.getppid() != worker or (deadline is not None and time.monotonic() >= deadline):
             break
         if control in ready:
-            if _read(control) != b"c":
-                break
-            deadline = time.monotonic() + PATIENCE
+            match _read(control):
+                case b"c":
+                    deadline = time.monotonic() + PATIENCE
+                case b"t":
+                    with suppress(OSError):
+                        os.kill(-child, signal.SIGTERM)
+                case _:
+                    break
     return _end_all(child, reaped)
 
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from dhpo.errors import AbandonedTrial, ReportError, StopTrial
 from dhpo.events import Start
+from dhpo.objectives import Objectives
 from dhpo.trial import Configuration, Decision, Due
 from dhpo.walltime import Horizon, Stint
 from dhpo.worker.job import Job
-from dhpo.worker.values import check_objectives, plain, text
+from dhpo.worker.values import check_objectives, plain_mapping
 
 
 class Record(NamedTuple):
@@ -111,6 +112,16 @@ class Reporter:
         return self._checkpoint_dir if self._job.checkpoint_root is None else None
 
     @property
+    def time_attr(self) -> str | None:
+        """The reported metric that is the resource; None where the reports are counted."""
+        return self._job.time_attr
+
+    @property
+    def objectives(self) -> Objectives:
+        """What each report must hold."""
+        return self._job.objectives
+
+    @property
     def ends_at(self) -> float | None:
         """The unix time (seconds) at which this run of the trial has to have ended; None where nothing is known."""
         return None if (horizon := self._channel.horizon) is None else horizon.ends_at
@@ -131,6 +142,24 @@ class Reporter:
         since = time.monotonic() - self._last
         self._answered = horizon is not None and self._stint.ends_soon(horizon.left(time.time()), horizon.life, since)
         return self._answered
+
+    def check(self) -> None:
+        """Make sure, between reports, that this run of the trial is to go on; for what can be ended at any moment.
+
+        Raises:
+            StopTrial: it has run longer than it may, no longer counts, or its worker is at its end.
+        """
+        if self.ending is not None:
+            raise self.ending
+        try:
+            self._check_time()
+            grace = getattr(self._channel, "grace", None)  # a trial in a process of its own is killed from outside
+            horizon = self._channel.horizon
+            if (grace is not None and grace() is not None) or (horizon is not None and not self.time_left):
+                raise AbandonedTrial
+        except StopTrial as stop:
+            self.ending = type(stop)
+            raise
 
     def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Report values.
@@ -153,7 +182,7 @@ class Reporter:
         self._pass_on(record)
 
     def _record(self, values: Mapping[str, Any]) -> Record:
-        flat = {text(name): plain(value, text(name)) for name, value in values.items()}
+        flat = plain_mapping(values, "report()")
         check_objectives(flat, self._job.objectives, "report()")
         index = self.index + 1
         time_attr = self._job.time_attr

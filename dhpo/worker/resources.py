@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,17 @@ def _bind(name: str) -> bool:
         return error.errno != errno.EADDRINUSE
     holder.detach()  # never to be closed
     return True
+
+
+def filling(job: Job, offered: Mapping[str, float]) -> Job:
+    """A trial that has a worker for itself gets all that the worker offers, not only what it takes at least.
+
+    Args:
+        job: says what one trial takes. Of one processor, the default, nothing is concluded.
+        offered: the worker's Dask resources, ``CPU`` and ``GPU``.
+    """
+    num_cpus = max(job.num_cpus, offered.get("CPU", 0)) if job.num_cpus > 1 else job.num_cpus
+    return replace(job, num_cpus=num_cpus, num_gpus=max(job.num_gpus, offered.get("GPU", 0)))
 
 
 class Pins:

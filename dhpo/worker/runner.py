@@ -114,7 +114,7 @@ def _drive(generator: Generator[Any, Any, Any], reporter: Reporter) -> Any:
 def _one_line(error: BaseException) -> str:
     try:
         text = " ".join(str(error).split())
-    except Exception:
+    except BaseException:  # whatever it raises, it must not end the worker
         text = "(its message cannot be shown)"
     name = type(error).__name__
     return f"{name}: {text}" if text else name
@@ -123,5 +123,5 @@ def _one_line(error: BaseException) -> str:
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:
+    except BaseException:
         return f"{type(error).__name__} (its traceback cannot be shown)"

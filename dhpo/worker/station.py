@@ -20,10 +20,11 @@ from dhpo.walltime import Horizon, fits
 from dhpo.worker._farewell import end_within, hear_sigterm
 from dhpo.worker.isolation import Processes
 from dhpo.worker.job import Job
+from dhpo.worker.keys import trial_keys
 from dhpo.worker.mount import Mounted, mount
 from dhpo.worker.package import Package
 from dhpo.worker.reporter import Record
-from dhpo.worker.resources import Pins
+from dhpo.worker.resources import Pins, filling
 from dhpo.worker.runner import End, EndKind, run_trial
 from dhpo.worker.walltime import own_horizon
 
@@ -34,6 +35,8 @@ _RETRY = 1.0
 _AT_WORK = (Status.running, Status.paused)
 #: Seconds that trials get then to come to their next report. Dask waits for 30.
 _CLOSING = 25.0
+#: A pack of short trials that has lasted so many seconds begins no more of them: they were not short after all.
+_PACK = 0.5
 #: Seconds that a word to the scheduler may take when the worker ends.
 _FAREWELL = 2.0
 
@@ -159,7 +162,8 @@ class Station(WorkerPlugin):  # type: ignore[misc]
                 slots = int(state.nthreads // max(1, self.job.num_cpus))
                 if self.job.num_gpus:
                     slots = min(slots, int(state.total_resources.get("GPU", 0) // self.job.num_gpus))
-                self._pins = Pins(self.job, max(1, slots), self.worker.scheduler.address)
+                job = self.job if slots > 1 else filling(self.job, state.total_resources)
+                self._pins = Pins(job, max(1, slots), self.worker.scheduler.address)
                 if self.job.isolation == "thread":
                     self._pins.apply()
             return self._pins
@@ -253,15 +257,22 @@ class Station(WorkerPlugin):  # type: ignore[misc]
 
 
 class TaskChannel:
-    """The channel of one task: it knows its key, and whether the task still counts."""
+    """The channel of one trial in a task: it knows its key, and whether it still counts.
 
-    def __init__(self, station: Station, key: str, errand: Errand) -> None:
+    Args:
+        station: of the worker.
+        task: the key of the task.
+        errand: the trial.
+        key: that of the trial, where it is not alone in its task.
+    """
+
+    def __init__(self, station: Station, task: str, errand: Errand, key: str = "") -> None:
         self._station = station
-        self._key = key
+        self._key = key or task
         self._errand = errand
         self.unit = errand.unit
         self.reached: float = 0  # the resource of the last report
-        self._task = station.worker.state.tasks[key]
+        self._task = station.worker.state.tasks[task]
         self._run_id = self._task.run_id
 
     @property
@@ -308,18 +319,28 @@ class TaskChannel:
 
 
 def run_task(payload: bytes) -> None:
-    """The task that Dask runs: one trial. Its end travels as a record, so that nothing is lost with the worker."""
-    errand: Errand = pickle.loads(payload)
+    """The task that Dask runs: one trial, or a pack of short ones, one after the other.
+
+    The end of each travels as a record, so that nothing is lost with the worker.
+    """
+    errands: list[Errand] = pickle.loads(payload)
     worker = get_worker()
-    station: Station = worker.plugins[f"dhpo-station-{errand.token}"]
-    key = thread_state.key
-    channel = TaskChannel(station, key, errand)
-    station.running.add(key)
+    station: Station = worker.plugins[f"dhpo-station-{errands[0].token}"]
+    task = thread_state.key
+    ends = time.monotonic() + _PACK
+    station.running.add(task)
     try:
-        item = _run(station, errand, channel) if station.has_time_for(errand) else ("bounced",)
-        station.put(channel.item("end", item), urgent=True)
+        for key, errand in zip(trial_keys(task), errands, strict=True):
+            channel = TaskChannel(station, task, errand, key)
+            if not station.has_time_for(errand):
+                item: tuple[Any, ...] = ("bounced",)
+            elif errand is errands[0] or (time.monotonic() < ends and channel.grace() is None):
+                item = _run(station, errand, channel)
+            else:
+                item = ("unbegun",)
+            station.put(channel.item("end", item), urgent=errand is errands[-1])
     finally:
-        station.running.discard(key)
+        station.running.discard(task)
 
 
 def _run(station: Station, errand: Errand, channel: TaskChannel) -> tuple[Any, ...]:

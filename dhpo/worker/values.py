@@ -11,6 +11,9 @@ from dhpo.objectives import DEFAULT_OBJECTIVE, Objectives
 
 _MAX_TEXT = 100_000
 _MAX_ITEMS = 10_000
+_MAX_WHOLE = 1_000_000
+_MAX_DEPTH = 4
+_MOST_DIMENSIONS = 64  # of a numpy array
 _INT64 = 2**63
 
 
@@ -19,7 +22,7 @@ def text(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def plain(value: Any, name: str, _depth: int = 0) -> Any:
+def plain(value: Any, name: str) -> Any:
     """A value as plain Python: what JSON and msgpack can hold.
 
     Raises:
@@ -28,41 +31,89 @@ def plain(value: Any, name: str, _depth: int = 0) -> Any:
     kind = type(value)
     if kind is float or kind is bool or value is None:
         return value
-    if kind is int:
-        return value if -_INT64 <= value < _INT64 else float(value) if abs(value) < 10**300 else str(value)[:_MAX_TEXT]
-    if isinstance(value, str):
+    return _Reading().plain(value, name)
+
+
+def plain_mapping(values: Mapping[Any, Any], what: str) -> dict[str, Any]:
+    """Named values as plain Python; all of them together are bounded, too, because all of them travel.
+
+    Raises:
+        ReportError: as :func:`plain` does, or there are too many; ``what`` says of what.
+    """
+    if len(values) > _MAX_ITEMS:
+        raise ReportError(f"{what} has {len(values)} entries: give at most {_MAX_ITEMS}")
+    reading = _Reading()
+    return {(named := reading.text(str(name), what)): reading.plain(value, named) for name, value in values.items()}
+
+
+class _Reading:
+    """Reads values up to a total size: characters of texts, and items of lists and mappings."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = _MAX_WHOLE
+
+    def plain(self, value: Any, name: str, depth: int = 0) -> Any:
+        kind = type(value)
+        if kind is float or kind is bool or value is None:
+            return value
+        if kind is int:
+            return value if -_INT64 <= value < _INT64 else _long(value, name)
+        if isinstance(value, str):
+            return self.text(value, name)
+        if isinstance(value, float):
+            return float(value)
+        if isinstance(value, int):
+            return self.plain(int(value), name)
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            if depth > _MAX_DEPTH or len(value) > _MAX_ITEMS:
+                raise ReportError(f"{name!r} is nested too deeply or holds more than {_MAX_ITEMS} items")
+            self._spend(len(value), name)
+            if isinstance(value, Mapping):
+                return {self.text(str(k), name): self.plain(v, name, depth + 1) for k, v in value.items()}
+            return [self.plain(v, name, depth + 1) for v in value]
+        return self._from_array(value, name, depth)
+
+    def text(self, value: str, name: str) -> str:
         if len(value) > _MAX_TEXT:
             raise ReportError(f"{name!r} is a text of {len(value)} characters: report at most {_MAX_TEXT}")
-        return text(value)
-    if isinstance(value, float):
+        made = text(value)
+        self._spend(len(made), name)
+        return made
+
+    def _spend(self, size: int, name: str) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ReportError(
+                f"with {name!r} there are more than {_MAX_WHOLE} characters and items in all: save what is large in "
+                "report.checkpoint_dir, and report its name"
+            )
+
+    def _from_array(self, value: Any, name: str, depth: int) -> Any:
+        """numpy's scalars and small arrays, torch's tensors and the like, by their common ``tolist``."""
+        size = getattr(value, "size", 1)
+        size = size() if callable(size) else size
+        count = size if isinstance(size, int) else getattr(value, "numel", lambda: 1)()
+        if not hasattr(value, "tolist") or isinstance(value, type):
+            raise ReportError(f"{name!r} is a {type(value).__name__}: report numbers, strings or lists of them")
+        if count > _MAX_ITEMS:
+            raise ReportError(f"{name!r} is an array of {count} items: report at most {_MAX_ITEMS}")
+        listed = value.tolist()
+        if isinstance(listed, list) and count == 1:
+            for _ in range(_MOST_DIMENSIONS):
+                listed = listed[0] if isinstance(listed, list) and listed else listed
+        if type(listed) is type(value) or isinstance(listed, complex):
+            raise ReportError(f"{name!r} is a {type(value).__name__}: report a real number")
+        return self.plain(listed, name, depth + 1)
+
+
+def _long(value: int, name: str) -> float:
+    """An integer beyond 64 bits: its digits travel nowhere."""
+    try:
         return float(value)
-    if isinstance(value, int):
-        return plain(int(value), name)
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        if _depth > 4 or len(value) > _MAX_ITEMS:
-            raise ReportError(f"{name!r} is nested too deeply or holds more than {_MAX_ITEMS} items")
-        if isinstance(value, Mapping):
-            return {text(k): plain(v, name, _depth + 1) for k, v in value.items()}
-        return [plain(v, name, _depth + 1) for v in value]
-    return _from_array(value, name, _depth)
-
-
-def _from_array(value: Any, name: str, depth: int) -> Any:
-    """numpy's scalars and small arrays, torch's tensors and the like, by their common ``tolist``."""
-    size = getattr(value, "size", 1)
-    size = size() if callable(size) else size
-    count = size if isinstance(size, int) else getattr(value, "numel", lambda: 1)()
-    if not hasattr(value, "tolist") or isinstance(value, type):
-        raise ReportError(f"{name!r} is a {type(value).__name__}: report numbers, strings or lists of them")
-    if count > _MAX_ITEMS:
-        raise ReportError(f"{name!r} is an array of {count} items: report at most {_MAX_ITEMS}")
-    listed = value.tolist()
-    if isinstance(listed, list) and count == 1:
-        while isinstance(listed, list) and listed:
-            listed = listed[0]
-    if type(listed) is type(value) or isinstance(listed, complex):
-        raise ReportError(f"{name!r} is a {type(value).__name__}: report a real number")
-    return plain(listed, name, depth + 1)
+    except OverflowError:
+        raise ReportError(f"{name!r} is an integer of {value.bit_length()} bits: report it as a text") from None
 
 
 def check_objectives(values: Mapping[str, Any], objectives: Objectives, what: str) -> None:
@@ -115,10 +166,10 @@ def read_returned(value: Any, objectives: Objectives) -> Returned:
         rest = {text(k): v for k, v in value.items()}
         extra = rest.pop("metadata", None)
         if isinstance(extra, Mapping):
-            metadata = {text(k): plain(v, text(k)) for k, v in extra.items()}
+            metadata = plain_mapping(extra, "the returned metadata")
         named = all(name in rest for name in objectives.names)
         given = {n: rest.pop(n) for n in objectives.names} if named else rest.pop(DEFAULT_OBJECTIVE, None)
-        metadata.update({k: plain(v, k) for k, v in rest.items()})
+        metadata.update(plain_mapping(rest, "the returned mapping"))
         if given is None:
             raise ReportError(
                 f"the returned mapping lacks the objectives {list(objectives.names)}; it has {list(value)}"
@@ -126,7 +177,7 @@ def read_returned(value: Any, objectives: Objectives) -> Returned:
         if not named:
             inner = read_returned(given, objectives)
             return Returned(inner.values, metadata, inner.failure)
-        values = {name: plain(v, name) for name, v in given.items()}
+        values = plain_mapping(given, "the returned mapping")
         if failed := next((v for v in values.values() if isinstance(v, str) and v.startswith("F")), None):
             return Returned(None, metadata, failed)
     else:

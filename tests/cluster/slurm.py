@@ -154,15 +154,21 @@ def clear_queues() -> None:
 
 
 @contextmanager
-def running_slurm(nodes: int, cpus: int) -> Iterator[Slurm]:
-    """Start a Slurm, and end it with everything that it runs."""
+def running_slurm(nodes: int, cpus: int, partitions: Mapping[str, str] | None = None) -> Iterator[Slurm]:
+    """Start a Slurm, and end it with everything that it runs.
+
+    Args:
+        nodes: how many, ``n1`` and so on.
+        cpus: of each node.
+        partitions: the nodes of further partitions by their names, such as ``{"gpu": "n1", "cpu": "n[2-3]"}``.
+    """
     # Short, since the path of munge's socket must fit 108 bytes.
     with tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp") as directory, ExitStack() as daemons:
         root = Path(directory)
         root.chmod(0o755)
         for name in ("munge", "state", "spool", "log"):
             (root / name).mkdir(mode=0o700)
-        _write_configuration(root, nodes, cpus)
+        _write_configuration(root, nodes, cpus, partitions or {})
         slurm = Slurm(root)
         try:
             _start_daemons(slurm, nodes, daemons)
@@ -175,19 +181,20 @@ def running_slurm(nodes: int, cpus: int) -> Iterator[Slurm]:
             raise
 
 
-def _write_configuration(root: Path, nodes: int, cpus: int) -> None:
+def _write_configuration(root: Path, nodes: int, cpus: int, partitions: Mapping[str, str]) -> None:
     key = root / "munge" / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
     host = socket.gethostname().partition(".")[0]
     first, *ports = _free_ports(nodes + 1)
-    lines = []
+    lines: list[str] = []
     for number, port in enumerate(ports, start=1):
         (root / "spool" / f"n{number}").mkdir()
         lines.append(
             f"NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 "
             "Gres=gpu:1 State=UNKNOWN"
         )
+    lines += [f"PartitionName={name} Nodes={which} MaxTime=INFINITE State=UP" for name, which in partitions.items()]
     (root / "slurm.conf").write_text(
         _CONF.format(host=host, port=first, user=getpass.getuser(), root=root, nodes="\n".join(lines))
     )
@@ -213,7 +220,7 @@ def _start_daemons(slurm: Slurm, nodes: int, daemons: ExitStack) -> None:
     )
     for number in range(1, nodes + 1):
         daemons.enter_context(_daemon(slurm, "slurmd", "-D", "-N", f"n{number}"))
-    wait_until(lambda: slurm.call("sinfo", "-hN", "-o", "%t").split() == ["idle"] * nodes, "slurmd")
+    wait_until(lambda: slurm.call("sinfo", "-hN", "-p", "batch", "-o", "%t").split() == ["idle"] * nodes, "slurmd")
     daemons.callback(_end_jobs, slurm)
 
 

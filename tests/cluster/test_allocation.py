@@ -55,14 +55,14 @@ def write(directory: Path, cluster: str, trials: int = 12) -> Path:
 
 
 def output(directory: Path) -> str:
-    paths = [*directory.glob("*.out"), *directory.glob("dhpo-jobs/*/*.log")]
+    paths = [*directory.glob("*.out"), *directory.rglob("dhpo-????????/*.log")]
     return "\n".join(f"--- {path}\n{path.read_text()}" for path in paths)
 
 
 def check(directory: Path, trials: int = 12) -> Results:
     results = Results.load(directory / "run")
     assert list(results.statuses().values()) == [Status.COMPLETED] * trials
-    assert not list(directory.glob("dhpo-jobs/*/tls"))
+    assert not list(directory.rglob("dhpo-????????/tls"))
     return results
 
 

@@ -24,7 +24,9 @@ from dhpo.clusters.local import Local
 from dhpo.errors import AbandonedTrial, ClusterError, RunFunctionError
 from dhpo.events import Cancel, Start, WorkerLost
 from dhpo.executors._outlook import Outlook
+from dhpo.executors._pacing import Pacing
 from dhpo.executors._reading import Reader
+from dhpo.executors._runs import Run
 from dhpo.executors._tasks import Tasks
 from dhpo.executors.base import WallClock
 from dhpo.executors.dask import DaskExecutor
@@ -476,7 +478,7 @@ def test_the_removal_of_the_relay_ends_the_search_with_a_clear_error(problem: Hp
             done.append(1)
 
             async def remove(dask_scheduler: Any = None) -> None:
-                for name in [n for n in dask_scheduler.plugins if "dhpo" in n]:
+                for name in [n for n in dask_scheduler.plugins if n.startswith("dhpo-relay")]:
                     await dask_scheduler.plugins[name].detach()
 
             clean.run_on_scheduler(remove)
@@ -514,9 +516,7 @@ def test_records_of_a_stale_attempt_are_refused() -> None:
                 == "STALE"
             )
             assert len(relay.outbox) == 0
-            from dhpo.executors.relay import _Run
-
-            relay.runs["trial-t-0-1"] = _Run(5, "tcp://w:1")
+            relay.runs.by_trial["trial-t-0-1"] = Run("trial-t-0-1", 5, "tcp://w:1")
             item = ["report", "trial-t-0-1", 5, 0, 1, 1, 1.0, {"objective": 1.0}]
             assert (await relay.report("tcp://w:2", [item]))["stale"] == ["trial-t-0-1"]  # another worker
             assert (await relay.report("tcp://w:1", [[*item[:2], 4, *item[3:]]]))["stale"]  # another run
@@ -555,7 +555,7 @@ def test_new_slots_are_told_although_no_hook_of_the_scheduler_says_so() -> None:
 
 def test_what_a_closing_worker_lets_go_of_is_started_again() -> None:
     tasks, start = Tasks({}), Start(4, 2, {}, (), None)
-    reader = Reader(tasks, Outlook(), WallClock(0.0))
+    reader = Reader(tasks, Outlook(), Pacing(0), WallClock(0.0))
     tasks.begin(start)
     key = tasks.key_of(Cancel(4, 2))
     assert reader.event(["end", key, "returned", ""], 5.0) == WorkerLost(5.0, 4, 2, "")
@@ -565,16 +565,14 @@ def test_what_a_closing_worker_lets_go_of_is_started_again() -> None:
 def test_a_cancelled_key_is_void() -> None:
     async def main() -> None:
         async with Scheduler(dashboard_address=":0", port=0) as scheduler:
-            from dhpo.executors.relay import _Run
-
             relay = Relay("t", {}, "client")
             await relay.start(scheduler)
-            relay.runs["trial-t-0-1"] = _Run(5, "tcp://w:1")
+            relay.runs.by_trial["trial-t-0-1"] = Run("trial-t-0-1", 5, "tcp://w:1")
             waiting = asyncio.create_task(relay.ask("tcp://w:1", [], "trial-t-0-1", 1))
             await asyncio.sleep(0)
             await relay.obey([], ["trial-t-0-1"])
             assert await waiting == "STALE"
-            assert relay.runs == {}
+            assert relay.runs.by_trial == {}
 
     asyncio.run(main())
 

@@ -103,7 +103,7 @@ class Project:
     def output(self) -> str:
         """What the jobs and their processes printed."""
         paths = [*self.directory.glob("dhpo*.o*"), *self.directory.glob("pbs_*.o*")]
-        paths += self.directory.glob("dhpo-jobs/*/*.log")
+        paths += self.directory.rglob("dhpo-????????/*.log")
         return "\n".join(f"--- {path}\n{path.read_text(errors='replace')}" for path in paths)
 
     def wait_for(self, job: str) -> None:
@@ -226,8 +226,9 @@ def test_a_driver_that_loses_its_node_starts_again(slurm: Slurm, tmp_path: Path)
     project = Project(slurm, tmp_path, patient=6)
     job = project.sbatch("driver", 8, *DRIVER)
     project.wait_for_trials(6, begun=8)
-    (tmp_path / "go").touch()
     slurm.call("scontrol", "requeue", job)
+    wait_until(lambda: slurm.state(job)[0] == "PENDING", "the end of the driver")  # else it could finish the search
+    (tmp_path / "go").touch()
     project.wait_for(job)
     assert project.statuses() == [Status.COMPLETED] * 8
     output = project.output()

@@ -29,10 +29,12 @@ from dhpo.events import Cancel, Event, Start, TrialCompleted, TrialReported, Wor
 from dhpo.executors._departures import Departures
 from dhpo.executors._link import Link
 from dhpo.executors._outlook import Outlook
+from dhpo.executors._pacing import Pacing
 from dhpo.executors._reading import Reader
+from dhpo.executors._runs import Run
 from dhpo.executors._tasks import Tasks
 from dhpo.executors.base import Inbox, WallClock
-from dhpo.executors.relay import Relay, _Run
+from dhpo.executors.relay import Relay
 from dhpo.study import Study
 from dhpo.trial import Status
 
@@ -323,7 +325,7 @@ def test_a_task_that_was_stolen_before_it_began_still_counts() -> None:
         async with Scheduler(dashboard_address=":0", port=0) as scheduler:
             relay = Relay("t", {}, "client")
             await relay.start(scheduler)
-            relay.runs["trial-t-0-1"] = _Run(5, "tcp://victim:1")
+            relay.runs.by_trial["trial-t-0-1"] = Run("trial-t-0-1", 5, "tcp://victim:1")
             scheduler.tasks["trial-t-0-1"] = SimpleNamespace(  # type: ignore[assignment]
                 run_id=6, processing_on=SimpleNamespace(address="tcp://thief:1")
             )
@@ -402,9 +404,9 @@ def test_whose_loss_is_excused() -> None:
             short, whole = now - 10.0, now - 90.0
             cases = {("ends", short): True, ("ends", whole): False, ("lives", short): False, ("told", whole): True}
             for (worker, began), excused in (*cases.items(), (("unknown", short), False)):
-                run = _Run(1, worker, began)
+                run = Run("trial-t-0-1", 1, worker, began)
                 assert departures.excuses(run) == excused
-            run = _Run(1, "ends", whole)
+            run = Run("trial-t-0-1", 1, "ends", whole)
             run.has_reported = True
             assert departures.excuses(run)
 
@@ -413,13 +415,13 @@ def test_whose_loss_is_excused() -> None:
 
 def test_a_trial_that_did_not_fit_where_it_came_to_is_given_out_again_and_nobody_hears_of_it() -> None:
     tasks, start = Tasks({}), Start(4, 2, {}, (), None)
-    reader = Reader(tasks, Outlook(), WallClock(0.0))
+    reader = Reader(tasks, Outlook(), Pacing(0), WallClock(0.0))
     tasks.begin(start)
     key = tasks.key_of(Cancel(4, 2))
     assert reader.event(["end", key, "bounced"], 5.0) is None
     assert len(tasks) == 0
     assert tasks.ready(room=1, fits=lambda start: False) == []
-    assert tasks.ready(room=1, fits=lambda start: True) == [start]
+    assert tasks.ready(room=1, fits=lambda start: True) == [[start]]
     tasks.begin(start)
     assert tasks.key_of(Cancel(4, 2)) != key  # Dask may still know that one
 

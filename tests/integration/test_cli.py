@@ -26,7 +26,7 @@ from dhpo.cli.tables import duration, table
 from dhpo.errors import DhpoError
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(dhpo.__file__).parents[1])}
-COMMANDS = ["run", "resume", "status", "front", "best", "trials", "export", "plot"]
+COMMANDS = ["run", "resume", "status", "front", "best", "trials", "export", "plot", "report", "importance", "compare"]
 DEADLINE = 60.0  # seconds: how long a test waits for what must come
 
 HELPER = "def offset():\n    return 1.0\n"
@@ -284,6 +284,15 @@ def test_stop_at_and_patience_end_a_search(shell: Shell) -> None:
     assert shell.json(*some)["reason"] == "no improvement in 2 trials"
 
 
+def test_a_run_ends_with_the_last_failure(shell: Shell) -> None:
+    (shell.directory / "failing.py").write_text(
+        "import dhpo\n\n\ndef train(config):\n    raise ValueError('no such file: x.csv')\n\n\n"
+        "search = dhpo.Search({'x': (0.0, 1.0)}, train, cluster='serial', searcher='random')\n"
+    )
+    ran = shell("run", "failing.py", "-n", "2", "--no-progress")
+    assert "the last failure was trial 1's: ValueError: no such file: x.csv" in ran.stdout
+
+
 # Resuming
 
 
@@ -410,8 +419,11 @@ def test_trials(done: Shell) -> None:
 
 
 def test_export(done: Shell) -> None:
-    names = [f"--{kind}=out.{kind}" for kind in ("csv", "json", "parquet")]
-    assert done("export", "runs/searches", *names).returncode == 0
+    arguments = ["-o", "out.csv", "--out", "out.json", "--parquet", "out.parquet"]
+    files = done.json("export", "runs/searches", *arguments, "--json")["files"]
+    assert [(file["path"], file["format"]) for file in files] == [(f"out.{k}", k) for k in ("csv", "json", "parquet")]
+    assert done("export", "runs/searches", "-o", "out.txt", "--format", "csv").returncode == 0
+    assert (done.directory / "out.txt").read_bytes() == (done.directory / "out.csv").read_bytes()
     wanted = dhpo.Results.load(done.directory / "runs/searches").to_frame()["job_id"].tolist()
     assert pd.read_csv(done.directory / "out.csv")["job_id"].tolist() == wanted
     assert [row["job_id"] for row in json.loads((done.directory / "out.json").read_text())] == wanted
@@ -420,11 +432,44 @@ def test_export(done: Shell) -> None:
 
 def test_plot(done: Shell) -> None:
     files = done.json("plot", "runs/searches", "--out", "figures", "--json")["files"]
-    assert {Path(file).name for file in files} == {"learning_curves.png", "hypervolume.png", "front.png"}
+    assert {"learning_curves_0.png", "hypervolume.png", "front.png"} <= {Path(file).name for file in files}
     assert all((done.directory / file).read_bytes().startswith(b"\x89PNG") for file in files)
-    listed = done("plot", "runs/half").stdout.split()
-    assert listed
-    assert all((done.directory / file).exists() for file in listed)
+    listed = done("plot", "runs/half", "--figure", "incumbent", "--format", "pdf").stdout.split()
+    assert listed == ["runs/half/plots/incumbent.pdf"]
+    assert (done.directory / listed[0]).read_bytes().startswith(b"%PDF")
+    both = done.json("plot", "a=runs/half", "a=runs/half", "--json")["files"]
+    assert both == ["plots/incumbent.png", "plots/incumbent_by_trials.png"]
+
+
+def test_report(done: Shell) -> None:
+    made = done.json("report", "runs/half", "--json")
+    html = (done.directory / made["file"]).read_bytes()
+    assert made["file"] == "runs/half/report.html"
+    assert (len(html), html[:15]) == (made["bytes"], b"<!doctype html>")
+    assert "incumbent" in made["figures"]
+    assert done("report", "runs/half", "-o", "other.html").stdout == "other.html\n"
+
+
+def test_importance(done: Shell) -> None:
+    rows = done.json("importance", "runs/searches", "--json")
+    assert all(set(row) == {"objective", "hyperparameter", "share", "alone", "total"} for row in rows)
+    few = done("importance", "runs/half")
+    assert (few.returncode, few.stdout) == (1, "")
+    assert "at least 8 trials" in few.stderr
+    assert "no objective 'speed'" in done("importance", "runs/half", "--objective", "speed").stderr
+
+
+def test_compare(done: Shell) -> None:
+    found = done.json("compare", "x=runs/half", "y=runs/half", "y=runs/half", "--json")
+    assert (found["measure"], found["reference"]) == ("objective", None)
+    assert [(row["label"], row["runs"]) for row in found["rows"]] == [("x", 1), ("y", 2)]
+    assert found["rows"][0]["regret_by_trials"][-1] == 0.0
+    assert len(found["fractions"]) == len(found["rows"][0]["regret_by_time"])
+    lines = done("compare", "runs/searches").stdout.splitlines()
+    assert lines[0].split() == ["search", "runs", "trials", "failed", "seconds", "hypervolume", "front"]
+    differing = done("compare", "runs/searches", "runs/half")
+    assert (differing.returncode, differing.stdout) == (1, "")
+    assert "only searches with the same ones" in differing.stderr
 
 
 # Errors
@@ -439,7 +484,8 @@ def test_plot(done: Shell) -> None:
         (["run", "searches.py", "--stop-at", "high"], "'high': give VALUE or NAME=VALUE"),
         (["run"], "Missing argument"),
         (["walk"], "No such command"),
-        (["export", "runs/searches"], "at least one of --csv"),
+        (["export", "runs/searches"], "give at least one --out"),
+        (["export", "runs/searches", "-o", "a", "--format", "xml"], "there is no format 'xml'"),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(shell: Shell, arguments: list[str], message: str) -> None:
@@ -460,7 +506,7 @@ def test_a_wrong_command_line_is_exit_code_2(shell: Shell, arguments: list[str],
         (["run", "searches.py", "-n", "1", "--stop-at", "speed=1"], "'speed', which is no objective"),
         (["status", "nowhere"], "there is no journal at nowhere"),
         (["front", "nowhere"], "there is no journal at nowhere"),
-        (["resume", "nowhere"], "nowhere has no run.json"),
+        (["resume", "nowhere"], "there is no directory nowhere"),
         (["plot", "nowhere"], "there is no journal at nowhere"),
     ],
 )
@@ -496,7 +542,8 @@ def test_another_search_in_the_same_directory_is_refused(shell: Shell) -> None:
     before = (shell.directory / "runs/searches/run.json").read_bytes()
     ran = shell("run", "searches.py:half", "-n", "2", "--no-progress")
     assert ran.returncode == 1
-    assert "holds a search with" in ran.stderr
+    assert "holds a search with another objectives:\n  score: 'MAX' there, None here\n" in ran.stderr
+    assert "Give another log_dir for a new search" in ran.stderr
     assert (shell.directory / "runs/searches/run.json").read_bytes() == before
 
 

@@ -2,11 +2,13 @@
 
 Every Python block is a program, run by itself in an empty directory. An invisible comment on the line before a block
 changes that: ``<!-- continues -->`` adds it to the block before it, ``<!-- runs after PATH -->`` puts the file of that
-path before it.
+path before it, ``<!-- needs MODULE -->`` only compiles it where that module is not installed, and
+``<!-- shown only -->`` always does, for a program of another library.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -20,11 +22,22 @@ from typing import NamedTuple
 
 import pytest
 
+import dhpo
+
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "jobscripts" / "README.md", *(ROOT / "docs").glob("*.md")]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "jobscripts" / "README.md",
+    *(ROOT / "docs").rglob("*.md"),
+]
 
 _BLOCK = re.compile(r"^(?:<!-- ([^\n]*) -->\n)?( *)```(python|console)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+#: The module, if any, without which a program is only compiled.
+NEEDS: dict[str, str] = {}
 
 
 class Block(NamedTuple):
@@ -54,6 +67,8 @@ def programs() -> Iterator[tuple[str, str]]:
     for page in sorted(PAGES):
         current: tuple[str, str] | None = None
         for block in blocks(page, "python"):
+            if block.comment == "shown only":
+                continue
             if block.comment == "continues":
                 assert current, f"{block.name} continues nothing"
                 current = (current[0], f"{current[1]}\n{block.text}")
@@ -64,6 +79,7 @@ def programs() -> Iterator[tuple[str, str]]:
             if block.comment.startswith("runs after "):
                 before = (ROOT / block.comment.removeprefix("runs after ")).read_text(encoding="utf-8")
             current = (block.name, before + block.text)
+            NEEDS[block.name] = block.comment.removeprefix("needs ") if block.comment.startswith("needs ") else ""
         if current:
             yield current
 
@@ -80,6 +96,9 @@ COMMANDS = [
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program(name: str, tmp_path: Path) -> None:
+    if (module := NEEDS.get(name)) and importlib.util.find_spec(module) is None:
+        compile(PROGRAMS[name], name, "exec")
+        return
     (tmp_path / "program.py").write_text(PROGRAMS[name], encoding="utf-8")
     environment = {
         **os.environ,
@@ -99,6 +118,40 @@ def test_program(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{name}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(b.name, b.text) for page in sorted(PAGES) for b in blocks(page, "python") if b.comment == "shown only"],
+)
+def test_what_is_only_shown_is_python(name: str, text: str) -> None:
+    compile(text, name, "exec")
+    assert not re.search(r"^\s*(from|import) dhpo", text, re.MULTILINE), f"{name}: dhpo's own programs are run"
+
+
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    """As ``make docs`` builds it: every link, role and name that leads nowhere fails it."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("sphinx", reason="pip install 'dhpo[docs]'")
+    site = tmp_path / "site"
+    options = ["-W", "--keep-going", "-n", "-q", "-b", "html", "-d", tmp_path / "trees"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, ROOT / "docs", site],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (site / page.relative_to(ROOT / "docs")).with_suffix(".html").exists()
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    missing = [name for name in dhpo.__all__ if name[0] != "_" and not re.search(rf"\bdhpo\.{name}\b", pages)]
+    assert not missing
 
 
 @cache

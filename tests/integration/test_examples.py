@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +64,7 @@ def test_mnist_runs_and_goes_on(tmp_path, mnist):
     assert list(front) == ["trial", "epoch", "test_score", "prediction_time", "layers"]
     assert front["test_score"].is_monotonic_decreasing
     assert front["prediction_time"].is_monotonic_decreasing
-    for name in ("front.png", "learning_curves.png", "hypervolume.png"):
+    for name in ("front.png", "learning_curves_0.png", "hypervolume.png"):
         assert (folder / name).stat().st_size > 5000
     first = pd.read_csv(folder / "results.csv")
     assert len(first) == 4
@@ -110,3 +113,19 @@ def test_mnist_without_files_or_network(monkeypatch, capsys):
     assert len(arrays["X_test"]) == 10
     assert arrays["X_test"].max() == 1.0
     assert arrays["y_test"].tolist() == [7] * 10
+
+
+def test_digits_runs_from_the_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dhpo", "run", str(EXAMPLES / "digits.py"), "-n", "3", "--no-progress"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Pareto front of ")
+    assert "3 of 3 trials ended" in done.stdout
+    assert (tmp_path / "runs" / "digits" / "results.csv").exists()

@@ -21,19 +21,24 @@ PACKAGE = ROOT / "dhpo"
 #: Every module by floor. A package stands for all that is in it; a private module ``_x.py`` of ``dhpo`` itself is named
 #: with the module that it serves.
 FLOORS: dict[int, tuple[str, ...]] = {
-    7: ("dhpo", "__main__", "cli", "compat", "plots"),
+    7: ("dhpo", "__main__", "cli", "compat", "sklearn", "plots", "report", "export"),
     6: (
-        "search", "warm_start", "driver", "manual", "loop", "session", "progress", "function",
+        "search", "warm_start", "driver", "control", "_desk", "manual", "loop", "session", "_replay", "_sieve",
+        "callbacks", "_background", "_cv_trials", "_cv_results", "progress", "function", "dashboard", "compare",
         "results", "_frame", "_front", "_points", "_progress", "_ending", "_trials", "results_csv",
     ),
-    5: ("executors", "clusters", "worker", "proposer", "searcher_process", "journal", "_codec", "_lines"),
-    4: ("study", "_trial_state", "budget", "known", "walltime"),
+    5: (
+        "script_trial", "_script_arguments", "_script_process",
+        "executors", "clusters", "worker", "proposer", "searcher_process",
+        "journal", "_header", "_codec", "_lines", "_scan", "_blocks", "_cache", "_reading", "_tail",
+    ),
+    4: ("study", "_trial_state", "budget", "known", "walltime", "importance", "response"),
     3: ("searchers", "stopping"),
     2: (
         "pareto", "scalarization", "ranks",
         "space", "_space_json", "_space_values", "_configspace", "encoding", "_columns", "_conditions",
     ),
-    1: ("trial", "objectives", "events"),
+    1: ("_html", "trial", "objectives", "events"),
     0: ("errors", "_version"),
 }  # fmt: skip
 

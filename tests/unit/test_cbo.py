@@ -445,7 +445,7 @@ def test_resources_become_a_log_scale_up_to_the_largest() -> None:
     relative = record.training_set(10, "min", "auto", np.array([np.inf])).resources
     assert relative is not None
     np.testing.assert_allclose(relative, [0.0, 0.5, 1.0])
-    assert len(record.pending()) == 0
+    assert len(record.pending()[0]) == 0
     assert history([1.0, 2.0]).training_set(10, "min", "auto", np.array([np.inf])).resources is None
 
 

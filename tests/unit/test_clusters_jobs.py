@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import os
 import re
@@ -40,12 +41,12 @@ def _plain_configuration() -> Any:
     import dask_jobqueue  # noqa: F401
 
     defaults = next(d["jobqueue"] for d in dask.config.defaults if "jobqueue" in d)
-    with dask.config.set({"jobqueue": defaults}):
+    with dask.config.set({"jobqueue": copy.deepcopy(defaults)}):
         yield
 
 
 def script(cluster: Any, site: Site = SITE, number: int = 7) -> str:
-    text: str = cluster._queue.script(cluster.settings, site, number)
+    text: str = cluster._batch_queue().script(cluster.settings, site, number)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)  # is it a shell script at all?
     return text
 
@@ -180,6 +181,20 @@ def test_the_log_of_an_odd_directory() -> None:
 def test_the_output_of_a_pbs_job_in_an_odd_directory() -> None:
     text = script(dhpo.PBS(1), Site("n", Path("/my logs"), Path("/"), "tls://h:1", None))
     assert '-o "/my logs/7.pbs"' in directives(text)
+
+
+def test_a_walltime_that_nobody_has_chosen_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask.config, "paths", [])
+    for name in [name for name in os.environ if name.startswith("DASK_JOBQUEUE")]:
+        monkeypatch.delenv(name)
+    assert dhpo.Slurm(1).settings.is_walltime_assumed
+    assert dhpo.PBS(1).settings.is_walltime_assumed
+    assert not dhpo.Slurm(1, walltime="00:30:00").settings.is_walltime_assumed
+    with dask.config.set({"jobqueue.slurm.walltime": "04:00:00"}):
+        assert not dhpo.Slurm(1).settings.is_walltime_assumed
+    monkeypatch.setenv("DASK_JOBQUEUE__SLURM__WALLTIME", "00:30:00")  # the same, but chosen
+    assert not dhpo.Slurm(1).settings.is_walltime_assumed
+    assert dhpo.PBS(1).settings.is_walltime_assumed
 
 
 @pytest.mark.parametrize("bad", [
@@ -466,13 +481,20 @@ def test_what_is_left_of_a_job(text: str, seconds: int | None) -> None:
 # What a user may give as cluster.
 
 
-def test_batch_systems_by_name() -> None:
+def test_batch_systems_by_name(tmp_path: Path) -> None:
     with dask.config.set({"jobqueue.slurm.n-workers": 2, "jobqueue.pbs.n-workers": 3}):
         executor: Any = resolve("slurm", check_resources({"num_cpus": 4, "num_gpus": 1}))
         assert isinstance(executor.cluster, dhpo.Slurm)
         assert (executor.cluster.settings.num_cpus, executor.cluster.settings.num_gpus) == (4, 1)
         executor = resolve("pbs", check_resources(None))
         assert isinstance(executor.cluster, dhpo.PBS)
+        executor = resolve("pbs", check_resources(None), directory=tmp_path)
+        assert executor.cluster.settings.log_directory == tmp_path / "jobs"
+        with dask.config.set({"jobqueue.pbs.log-directory": "/logs"}):
+            executor = resolve("pbs", check_resources(None), directory=tmp_path)
+        assert executor.cluster.settings.log_directory == Path("/logs")
+        executor = resolve("allocation", check_resources(None), directory=tmp_path)
+        assert executor.cluster.log_directory == tmp_path / "jobs"
         with pytest.raises(SettingError, match="whole"):
             resolve("slurm", check_resources({"num_gpus": 0.5}))
 

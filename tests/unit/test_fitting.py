@@ -15,7 +15,7 @@ from dhpo.pareto import hypervolume
 from dhpo.searchers import CBO
 from dhpo.searchers.acquisition import HEDGED
 from dhpo.searchers.ehvi import expected_hypervolume_improvement
-from dhpo.searchers.fitting import fitted_at
+from dhpo.searchers.fitting import fitted_at, kernel_found_at
 from dhpo.searchers.gaussian_process import GaussianProcess
 from dhpo.searchers.history import History, scale
 from dhpo.searchers.surrogates import fit_surrogate
@@ -64,6 +64,48 @@ def test_the_fit_in_use_is_never_old(n: int) -> None:
     assert fitted_at(start) == start
     assert n - start < max(n / 16 + 1, 1) <= n + 1
     assert n - start < 64
+
+
+@given(st.integers(1, 1_000_000))
+@settings(deadline=None, max_examples=200)
+def test_kernels_are_kept_until_the_log_has_grown_by_an_eighth(n: int) -> None:
+    start = fitted_at(n)
+    found_at = kernel_found_at(start)
+    assert 0 < found_at <= start
+    assert fitted_at(found_at) == found_at
+    assert found_at == start if start < 1_024 else start - found_at < start / 8
+
+
+def test_kernels_are_found_a_few_times_only() -> None:
+    assert len({kernel_found_at(fitted_at(n)) for n in range(1_024, 100_000)}) < 100
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_a_fit_with_a_kernel_of_before_predicts_about_as_well(m: int) -> None:
+    objectives = Objectives.parse({f"loss{i}": "MIN" for i in range(m)})
+    state = CBO(n_points=100).bind(space(), objectives, seed=1, max_t=9)
+    state.observe(observations(1_100, m))
+    fitter, start = state._fitter, 1_088
+    assert len(state._history) > start == fitted_at(start) > kernel_found_at(start)
+    kept = fitter._kernels_for(start)
+    assert len(kept) == m
+    again = fitter._surrogates(fitter._training(start, start), start, False)
+    for kernel, model in zip(kept, again, strict=True):
+        assert isinstance(model, GaussianProcess)
+        found = GaussianProcess(model.x, model.y, kernel=kernel)
+        at = np.random.default_rng(0).random((50, model.x.shape[1]))
+        old, new = found.belief(at).pool().mean, model.belief(at).pool().mean
+        assert np.corrcoef(old, new)[0, 1] > 0.9
+
+
+def test_a_log_that_begins_with_failures_alone_is_fitted_to() -> None:
+    state = CBO(n_points=50, max_failures=None, default_first=False).bind(
+        space(), Objectives.parse({"loss": "MIN"}), seed=1, max_t=None
+    )
+    made = [o._replace(phase=Phase.ENDED, resource=None) for o in one_per_trial(308)]
+    state.observe([o._replace(phase=Phase.FAILED, costs=None) for o in made[:300]])
+    state.observe(made[300:])
+    assert {p.origin for p in state.propose(range(1000, 1020))} >= {"model"}
 
 
 def test_refits_become_rare() -> None:
@@ -356,13 +398,14 @@ def test_of_very_many_waiting_trials_the_latest_count_however_the_batch_is_cut()
         return made
 
     np.testing.assert_allclose(rows([330])[-60:], rows([250, 30, 50])[-60:], rtol=1e-6)
+    np.testing.assert_allclose(rows([330])[-60:], rows([33] * 10)[-60:], rtol=1e-6)
 
 
 def test_a_promoted_trial_does_not_become_pending_again() -> None:
     state = CBO(default_first=False).bind(space(), Objectives.parse({"loss": "MIN"}), seed=3, max_t=None)
     made = one_per_trial(8)
     state.observe([o._replace(phase=Phase.PENDING, costs=None) for o in made])
-    assert len(state._history.pending()) == 8
+    assert len(state._history.pending()[0]) == 8
     state.observe(made)
     state.observe([o._replace(phase=Phase.PENDING, costs=None) for o in made[:3]])
-    assert len(state._history.pending()) == 0
+    assert len(state._history.pending()[0]) == 0

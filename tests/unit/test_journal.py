@@ -282,7 +282,7 @@ def test_closing_twice_is_harmless_and_appending_after_it_is_not(tmp_path: Path)
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     newer = Header("s", 0.0, {}, VERSION + 1)
     for attempt in (lambda: FileJournal.open(tmp_path, newer), lambda: read(tmp_path)):
-        with pytest.raises(JournalError, match=r"version 2.*update dhpo"):
+        with pytest.raises(JournalError, match=rf"version {VERSION + 1}.*update dhpo"):
             attempt()
 
 

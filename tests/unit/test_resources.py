@@ -25,6 +25,7 @@ from dhpo.worker.resources import (
     Pins,
     ThreadLimits,
     claim,
+    filling,
     shares,
     thread_counts,
     visible_devices,
@@ -243,3 +244,19 @@ def test_threads_that_run_trials_are_limited_to_what_the_environment_says(scope:
     pins.close()
     assert blas_threads() == before
     assert environ == {}
+
+
+@pytest.mark.parametrize(
+    ("takes", "offered", "gets"),
+    [
+        ((1, 0), {"CPU": 8, "GPU": 2}, (1, 2)),  # of one processor the environment says more
+        ((4, 1), {"CPU": 8, "GPU": 2}, (8, 2)),
+        ((4, 0.5), {"CPU": 2, "GPU": 0.5}, (4, 0.5)),
+        ((4, 1), {}, (4, 1)),
+    ],
+)
+def test_a_trial_with_a_worker_for_itself_gets_all_that_it_offers(
+    takes: tuple[float, float], offered: dict[str, float], gets: tuple[float, float]
+) -> None:
+    filled = filling(job(*takes), offered)
+    assert (filled.num_cpus, filled.num_gpus) == gets

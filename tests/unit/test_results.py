@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dhpo._blocks import blocks_of
 from dhpo.errors import DhpoError, JournalError, ObjectiveError
 from dhpo.events import (
     Event,
@@ -439,7 +440,7 @@ def test_the_live_csv_is_the_frame(tmp_path: Path, seed: int) -> None:
     assert_in_step(path, events[: len(events) // 2])
     live.close()
     path.write_text("torn by a cra")
-    resumed = LiveCsv(path, ["x", "y"], Objectives.parse(), [events[: len(events) // 2]])
+    resumed = LiveCsv(path, ["x", "y"], Objectives.parse(), blocks_of([events[: len(events) // 2]], ["objective"]))
     assert_in_step(path, events[: len(events) // 2])
     resumed.update(events[len(events) // 2 :])
     assert_in_step(path, events)
