@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -26,6 +27,12 @@ def make_problem() -> HpProblem:
 @pytest.fixture
 def problem() -> HpProblem:
     return make_problem()
+
+
+@pytest.fixture(autouse=True)
+def _log_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Dask's clusters silence the handlers that there are, and leave them so where they end in another order."""
+    caplog.handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from chromium import launched
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its driver has an event loop running in this thread: no longer than needed
 def browser() -> Iterator[Any]:
     """A headless Chromium."""
     with launched() as browser:
