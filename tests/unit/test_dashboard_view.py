@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from dhpo import HpProblem, Hyperband, Search
 from dhpo.dashboard import charts, hyperparameters, tables, workers
+from dhpo.dashboard.answers import ANSWERS, answer
 from dhpo.dashboard.frame import Choice, make_frame
 from dhpo.dashboard.metrics import exposition
 from dhpo.dashboard.rungs import Rungs, rung_rows
@@ -421,3 +424,24 @@ def test_a_search_without_results_has_a_frame(choice: Choice) -> None:
         frame = make_frame(View(header(goals)), choice)
         assert frame.summary["best"] == frame.summary["rungs"] == []
     assert make_frame(View({"objectives": {"a": "MIN"}}), choice).columns["lines"]["xs"] == []
+
+
+texts = st.text(max_size=20) | st.sampled_from(
+    ["-1", "0", "1", "9" * 40, "²", "1e9", "NaN", "\0", "loss", "p:x", "<b>"]
+)
+arguments_of_requests = st.dictionaries(
+    st.sampled_from(["text", "status", "sort", "descending", "offset", "limit"]) | st.text(max_size=5), texts
+)
+
+
+@given(st.sampled_from(sorted(ANSWERS)), arguments_of_requests)
+@settings(deadline=None, max_examples=300)
+def test_whatever_is_asked_for_is_json_or_a_clear_refusal(name: str, arguments: dict[str, str]) -> None:
+    view = view_of(TWO)
+    if any(key in ("offset", "limit") and not re.fullmatch("[0-9]*", text) for key, text in arguments.items()) and (
+        name in ("trials", "workers")
+    ):
+        with pytest.raises(ValueError, match="no whole number"):
+            answer(name, view, arguments)
+    else:
+        assert isinstance(json.loads(answer(name, view, arguments)), dict | list)
