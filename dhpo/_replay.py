@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import inf
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dhpo._blocks import MAX_TRIALS, Block, Reports
 from dhpo._sieve import Runs, Sieve
+from dhpo._space_json import tuples
 from dhpo.events import Event, Observe, TrialAdded, TrialProposed
 from dhpo.stopping.base import DecidesAlways
 from dhpo.study import Study
@@ -103,8 +104,4 @@ def _with_choices(event: Event) -> Event:
         return event
     if list not in map(type, event.config.values()):
         return event
-    return event._replace(config={name: _as_choice(value) for name, value in event.config.items()})
-
-
-def _as_choice(value: Any) -> Any:
-    return tuple(_as_choice(item) for item in value) if isinstance(value, list) else value
+    return event._replace(config={name: tuples(value) for name, value in event.config.items()})

@@ -54,10 +54,11 @@ def _from_json(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
     copied = {key: _from_json(value) for key, value in node.items()}
-    copied.update({key: [_tuples(value) for value in node[key]] for key in _LISTS if key in node})
-    copied.update({key: _tuples(node[key]) for key in _VALUES if key in node})
+    copied.update({key: [tuples(value) for value in node[key]] for key in _LISTS if key in node})
+    copied.update({key: tuples(node[key]) for key in _VALUES if key in node})
     return copied
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def tuples(value: Any) -> Any:
+    """A hyperparameter's value as the space has it: JSON has made lists of tuples."""
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value

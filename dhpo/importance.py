@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dhpo._space_json import tuples
 from dhpo.encoding import Encoding
 from dhpo.errors import SpaceError
+from dhpo.ranks import mean_ranks
 from dhpo.space import HpProblem
 
 Array: TypeAlias = NDArray[np.float64]
@@ -113,14 +115,12 @@ def _training(encoding: Encoding, configs: Sequence[Mapping[str, Any]], values: 
     if len(usable) > _MOST:
         usable = usable[np.linspace(0, len(usable) - 1, _MOST).astype(int)]
     rows, values = rows[usable], values[usable]
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts + 1) / 2.0)[inverse] / max(len(values) - 1, 1)
-    return rows, np.asarray(ranks, dtype=float)
+    return rows, mean_ranks(values) / max(len(values) - 1, 1)
 
 
 def encoded(encoding: Encoding, configs: Sequence[Mapping[str, Any]]) -> Array:
     """Configurations as rows (n, d) of a space; those that do not belong to it, as of a wider one, are all NaN."""
-    plain = [{name: _hashable(value) for name, value in config.items()} for config in configs]
+    plain = [{name: tuples(value) for name, value in config.items()} for config in configs]
     try:
         return encoding.encode(plain, clip=True)
     except SpaceError:
@@ -131,7 +131,3 @@ def encoded(encoding: Encoding, configs: Sequence[Mapping[str, Any]]) -> Array:
             except SpaceError:
                 continue
         return rows
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class TensorBoardCallback(Callback):
         """Write the final objectives and the hyperparameters, and close the folder."""
         writer = self._open(trial.trial)
         finals = {f"final/{name}": value for name, value in (trial.values or {}).items()}
-        for summary in self._tools.summary.hparams(_plain(trial.config), finals):
+        for summary in self._tools.summary.hparams(plain_hyperparameters(trial.config), finals):
             writer.file_writer.add_summary(summary)
         for name, value in finals.items():
             writer.add_scalar(name, value, trial.resource or 0)
@@ -75,7 +76,7 @@ class TensorBoardCallback(Callback):
         return self._writers[number]
 
 
-def _plain(config: Any) -> dict[str, Any]:
+def plain_hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Hyperparameters as TensorBoard has them: numbers, booleans and texts."""
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in config.items()

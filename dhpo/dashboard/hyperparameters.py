@@ -12,9 +12,7 @@ from dhpo._trials import TrialRecord
 from dhpo.dashboard.charts import Columns, spread
 from dhpo.dashboard.text import label, value_text
 from dhpo.dashboard.view import View
-from dhpo.encoding import Encoding
-from dhpo.errors import SpaceError
-from dhpo.importance import LEAST, importance
+from dhpo.importance import LEAST, encoded, importance
 from dhpo.space import HpProblem
 
 Array = NDArray[np.float64]
@@ -95,7 +93,7 @@ def _axes_of(
     """The hyperparameters that vary, the configurations on [0, 1] (NaN where not active), and each axis's ends."""
     encoding = problem.encoding
     varying = [j for j, column in enumerate(encoding.columns) if column.kind != "constant"]
-    unit = _encoded(encoding, configs)[:, varying]
+    unit = encoded(encoding, configs)[:, varying]
     ends: list[tuple[Any, Any]] = []
     for place, j in enumerate(varying):
         column = encoding.columns[j]
@@ -106,25 +104,6 @@ def _axes_of(
         least, most = column.decode(np.array([0.0, last]))
         ends.append((least, most))
     return [encoding.columns[j].name for j in varying], unit, ends
-
-
-def _encoded(encoding: Encoding, configs: Sequence[Mapping[str, Any]]) -> Array:
-    """Configurations as rows; those that do not belong to the space are all NaN."""
-    plain = [{name: _hashable(value) for name, value in config.items()} for config in configs]
-    try:
-        return encoding.encode(plain, clip=True)
-    except SpaceError:
-        rows = np.full((len(plain), len(encoding.columns)), np.nan)
-        for place, config in enumerate(plain):
-            try:
-                rows[place] = encoding.encode([config], clip=True)[0]
-            except SpaceError:
-                continue  # from elsewhere, with a choice that this space lacks
-        return rows
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(_hashable(item) for item in value) if isinstance(value, list) else value
 
 
 def sample(view: View, column: int) -> Sample | None:

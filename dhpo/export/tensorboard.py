@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
+from dhpo.callbacks.tensorboard import plain_hyperparameters
 from dhpo.errors import DhpoError
 from dhpo.events import SessionOpened
 from dhpo.results import Results
@@ -42,7 +41,7 @@ def to_tensorboard(results: Results, directory: Path | str) -> int:
         written += 1
         with SummaryWriter(str(Path(directory) / f"trial_{record.number:06d}"), write_to_disk=True) as writer:
             metrics = {_PREFIX + name: reported[-1, i] for i, name in enumerate(results.objectives.names)}
-            for summary in hparams(_plain(record.config), metrics):
+            for summary in hparams(plain_hyperparameters(record.config), metrics):
                 writer.file_writer.add_summary(summary)
             wall = epoch + (record.ended if isfinite(record.ended) else results.last_time)
             for place, resource in enumerate(resources.tolist()):
@@ -50,10 +49,3 @@ def to_tensorboard(results: Results, directory: Path | str) -> int:
                 for i, name in enumerate(results.objectives.names):
                     writer.add_scalar(_PREFIX + name, reported[place, i], step, walltime=wall)
     return written
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of what TensorBoard can show: numbers, truth values and text."""
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in config.items()
-    }
