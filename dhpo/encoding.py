@@ -124,16 +124,17 @@ class Encoding:
             return np.empty((len(configs), 0))
         return np.column_stack([column.encode(configs, clip=clip) for column in self.columns])
 
-    def decode(self, rows: npt.ArrayLike) -> list[Configuration]:
+    def decode(self, rows: npt.ArrayLike, *, snapped: bool = False) -> list[Configuration]:
         """Decode rows; those that are not snapped are snapped first.
 
         Args:
             rows: A matrix of shape (n, d).
+            snapped: Whether the rows are known to be snapped, which saves doing it again.
 
         Returns:
             The configurations, of plain Python values, without the inactive hyperparameters.
         """
-        return self._decode_snapped(self.snap(rows))
+        return self._decode_snapped(self._matrix(rows) if snapped else self.snap(rows))
 
     def snap(self, rows: npt.ArrayLike) -> Floats:
         """Move rows to the nearest legal entries.

@@ -184,7 +184,7 @@ class Proposer:
         """
         self._collect()
         now, slots = self._clock(), wanted + running
-        if self._place is Place.PROCESS and self._process is None and slots >= MANY_SLOTS and self._imports:
+        if self._place is Place.PROCESS and self._process is None and slots >= MANY_SLOTS and self._models:
             self._process = SearcherProcess(self._imports)
         if self._turn is None and not self._exhausted:
             ahead = self._pace.ahead(slots, now)
@@ -281,9 +281,10 @@ class Proposer:
                 self._hand_over(numbers[len(proposals) :], part)
                 proposals += part
         else:
-            self._searcher.observe(observations)
             for name in self._imports:
                 import_module(name)  # the limit below is for libraries that are loaded
+            began = self._clock()  # imports say nothing of the turns that follow
+            self._searcher.observe(observations)
             # A model's matrices are small: threads that spin while they wait for each other would hold up the trials.
             with threadpool_limits(limits=1, user_api="blas"):
                 proposals = self._searcher.propose(numbers)
@@ -320,6 +321,10 @@ class Proposer:
         self._exhausted = len(proposals) < len(self._numbers)
         self._observations += self._as_pending(self._numbers[made:], proposals[made:])
         self._ready.extend(proposals[made:])
+
+    @property
+    def _models(self) -> bool:
+        return isinstance(self._searcher, Models)
 
     @property
     def _imports(self) -> Sequence[str]:

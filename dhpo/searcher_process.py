@@ -35,8 +35,6 @@ from dhpo.searcher_process import serve
 serve()
 """
 _READY = b"ready"
-#: What models are made of; the child imports beforehand what the driver has needed.
-_SLOW_IMPORTS = ("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.ensemble")
 #: One thread is enough for the model, and leaves the other processors to the trials.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -53,9 +51,8 @@ class SearcherProcess:
         self._started = False
         self._ready = False
         environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        used = dict.fromkeys([*imports, *(name for name in _SLOW_IMPORTS if name in sys.modules)])
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, *used], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", _COMMAND, *imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
 
     @property

@@ -119,6 +119,11 @@ class Acquisition(NamedTuple):
             )
         return cls(name, text.endswith("d"), sampled)
 
+    @property
+    def imports(self) -> tuple[str, ...]:
+        """The modules that scoring spends time to import."""
+        return () if self.name in ("UCB", "TS") else ("scipy.special",)
+
     def score(self, mean: Array, std: Array, best: float, kappa: float, xi: float) -> Array:
         """Score points, higher is better.
 

@@ -224,8 +224,8 @@ class CBOState:
 
     @property
     def imports(self) -> Sequence[str]:
-        """What the first fit imports."""
-        return slow_imports(self._settings.surrogate_model)
+        """What the first proposal of a model imports."""
+        return *slow_imports(self._settings.surrogate_model), *self._acquisition.imports
 
     @property
     def cheap(self) -> bool:
@@ -235,8 +235,7 @@ class CBOState:
 
     def observe(self, observations: Sequence[Observation]) -> None:
         """Take in what happened; the model is refitted when the next proposal asks for it."""
-        self._known.add(observations)
-        self._history.observe(observations)
+        self._known.add_rows(self._history.observe(observations))
 
     def propose(self, numbers: Sequence[int]) -> list[Proposal]:
         """Propose a configuration for each number; fewer when the space is exhausted.
@@ -257,7 +256,10 @@ class CBOState:
             else:
                 for number in group:
                     self._at_start(number, number in led, taken, chosen)
-        return proposals(self._known, chosen, history.n_observed)
+        made = proposals(self._known, chosen, history.n_observed)
+        for number, proposal, (_, row) in zip(numbers, made, chosen, strict=False):
+            history.propose(number, proposal.config, row)
+        return made
 
     def _led(self, numbers: Sequence[int]) -> set[int]:
         """Which of these proposals go by what earlier searches expect."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dhpo.searchers._minimise import minimise
 from dhpo.searchers.acquisition import Array, Prediction
 
 #: Rows to which the kernel's parameters are fitted; all rows then enter the posterior.
@@ -16,6 +17,7 @@ FIT_ROWS = 80
 _JITTER = 1e-8
 _FEATURES = 256  # random Fourier features of a draw from the prior
 _ROOM = 64  # further points that there is room for at once
+_DIRECT = 32  # a triangular matrix of so many rows is inverted in one go
 _BLOCK = 128  # rows of a triangular matrix that are multiplied at once, without the zeros beside them
 
 
@@ -329,23 +331,28 @@ def _cholesky(matrix: Array) -> Array:
 
 
 def _inverse_lower(factor: Array) -> Array:
-    if len(factor) == 1:
+    """The inverse of a lower triangular matrix, by halves: most of it is products."""
+    n = len(factor)
+    if n == 1:
         return 1.0 / factor
-    from scipy.linalg.lapack import dtrtri
-
-    inverse: Array = dtrtri(factor, lower=1)[0]
-    return np.ascontiguousarray(inverse)
+    if n <= _DIRECT:  # an upper triangular one needs no elimination
+        return np.ascontiguousarray(np.linalg.inv(factor.T).T, dtype=np.float64)
+    half = n // 2
+    first, second = _inverse_lower(factor[:half, :half]), _inverse_lower(factor[half:, half:])
+    inverse: Array = np.zeros((n, n))
+    inverse[:half, :half], inverse[half:, half:] = first, second
+    np.matmul(-second, factor[half:, :half] @ first, out=inverse[half:, :half])
+    return inverse
 
 
 def _fit_parameters(x: Array, z: Array, lengths: Lengths) -> Array:
     """Log lengths (d), log variance and log noise that maximise the posterior, from one fixed start."""
-    from scipy.optimize import minimize
-
     n, d = x.shape
     squares = np.moveaxis((x[:, None, :] - x[None, :, :]) ** 2, 2, 0).reshape(d, n * n)
     centre = np.concatenate([lengths.centre, [0.0, -4.0]])
     width = np.concatenate([lengths.width, [1.0, 1.0]])
-    bounds = [(-4.0, 6.0)] * d + [(-4.0, 6.0), (math.log(1e-6), 1.0)]
+    low = np.array([-4.0] * (d + 1) + [math.log(1e-6)])
+    high = np.array([6.0] * (d + 1) + [1.0])
 
     def objective(theta: Array) -> tuple[float, Array]:
         """Negative log posterior, and its gradient."""
@@ -357,7 +364,7 @@ def _fit_parameters(x: Array, z: Array, lengths: Lengths) -> Array:
         try:
             factor = _cholesky(signal + (noise + _JITTER) * np.eye(n))
         except np.linalg.LinAlgError:
-            return 1e10, np.zeros(d + 2)
+            return math.inf, np.zeros(d + 2)
         inverse_root = _inverse_lower(factor)
         inverse = inverse_root.T @ inverse_root
         alpha = inverse @ z
@@ -373,6 +380,4 @@ def _fit_parameters(x: Array, z: Array, lengths: Lengths) -> Array:
 
     start = centre.copy()
     start[:d] = math.log(0.5) + 0.5 * math.log(max(d, 1))
-    result = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
-    theta: Array = np.asarray(result.x)
-    return theta
+    return minimise(objective, start, low, high, iterations=40)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ IntArray: TypeAlias = npt.NDArray[np.intp]
 SCALERS = ("auto", "identity", "minmax", "log", "quantile-uniform", "half-rank")
 _EARLY = 8  # the first costs, which the search has not drawn to the best ones yet, tell what is middling
 _OUTLIER_ROWS = 10  # quartiles of fewer values say little
+_NORMAL = NormalDist()
 
 
 class TrainingSet(NamedTuple):
@@ -61,6 +63,8 @@ class History:
         self._log: Array = np.empty((64, 2 + n_objectives))
         self._n_log = 0
         self._chosen: tuple[tuple[int, int, bool], IntArray] | None = None
+        self._early: tuple[int, Array] | None = None
+        self._proposed: dict[int, tuple[Mapping[str, Any], Array]] = {}
         self._succeeded: set[int] = set()
         self._pending: dict[int, None] = {}  # in the order of their starts
         self.n_failed = 0
@@ -80,11 +84,15 @@ class History:
         """How many trials have shown values."""
         return len(self._succeeded)
 
-    def observe(self, observations: Sequence[Observation]) -> None:
-        """Take in what happened, in order."""
+    def propose(self, trial: int, config: Mapping[str, Any], row: Array) -> None:
+        """A configuration is proposed, whose row (d,) is known: it is not encoded again once it is a trial."""
+        self._proposed[trial] = config, row
+
+    def observe(self, observations: Sequence[Observation]) -> Array:
+        """Take in what happened, in order; return the encoded configurations (n, d) of trials not known before."""
         new = {o.trial: o.config for o in observations if o.trial not in self._places}
-        if new:
-            self._append(list(new), self._encoding.encode(list(new.values())))
+        rows = self._encoded(new)
+        self._append(list(new), rows)
         for o in observations:
             if o.phase is Phase.PENDING:
                 # A trial that is promoted is known already: it does not become pending once more.
@@ -101,6 +109,20 @@ class History:
                 resource = o.resource if o.resource is not None else (self._max_t or 1.0)
                 self._record(o.trial, resource, o.costs)
                 self._succeeded.add(o.trial)
+        return rows
+
+    def _encoded(self, new: Mapping[int, Mapping[str, Any]]) -> Array:
+        rows: Array = np.empty((len(new), self._rows.shape[1]))
+        missing = []
+        for place, (trial, config) in enumerate(new.items()):
+            known, row = self._proposed.pop(trial, (None, rows[place]))
+            rows[place] = row
+            if known is not config and known != config:
+                missing.append(place)
+        if missing:
+            configs = list(new.values())
+            rows[missing] = self._encoding.encode([configs[place] for place in missing])
+        return rows
 
     def n_shown(self, n: int) -> int:
         """How many of the first ``n`` observations have costs."""
@@ -164,12 +186,11 @@ class History:
         rest = log[start:]
         if failures == "ignore":
             rest = rest[~np.isnan(rest[:, 1])]
-        log_of_all, log = log, np.vstack([log[chosen], rest])
+        middle = self._middle(len(log))
+        log = np.vstack([log[chosen], rest])
         places, resources, costs = log[:, 0].astype(int), log[:, 1], log[:, 2:]
         failed = np.isnan(resources)
         shown = clip_outliers(costs[~failed])
-        early = log_of_all[~np.isnan(log_of_all[:, 1])][:_EARLY, 2:]
-        middle = np.sort(early, axis=0)[(len(early) - 1) // 2]
         scaled = scale(np.vstack([shown, np.clip(bounds, shown.min(axis=0), shown.max(axis=0))]), scaler, middle)
         scaled, bounds = scaled[:-1], scaled[-1]
         costs = np.empty(costs.shape)
@@ -186,6 +207,17 @@ class History:
         if self._chosen is None or self._chosen[0] != (start, limit, drop_failed):
             self._chosen = (start, limit, drop_failed), _choose(self._log[:start], limit, drop_failed)
         return self._chosen[1]
+
+    def _middle(self, n: int) -> Array:
+        """The medians (m,) of the first costs of the log's first ``n`` entries; kept once there are enough of them."""
+        if self._early is None or n < self._early[0]:
+            places = np.flatnonzero(~np.isnan(self._log[:n, 1]))[:_EARLY]
+            early = np.sort(self._log[places, 2:], axis=0)
+            middle: Array = early[(len(early) - 1) // 2]
+            if len(places) < _EARLY:
+                return middle
+            self._early = int(places[-1]) + 1, middle
+        return self._early[1]
 
     def _layout(self, start: int, low: float, high: float) -> ResourceAxis:
         """Where resources lie, by what was seen up to ``start``; kept for the next call as well."""
@@ -244,7 +276,10 @@ def clip_outliers(costs: Array) -> Array:
     """Clip costs (n, m) above the third quartile plus 1.5 interquartile ranges (Tukey's fence)."""
     if len(costs) < _OUTLIER_ROWS:
         return costs
-    low, high = np.percentile(costs, (25, 75), axis=0)
+    places = np.array([0.25, 0.75]) * (len(costs) - 1)  # between two, as np.percentile has it, which takes longer
+    below, ordered = places.astype(int), np.sort(costs, axis=0)
+    above = np.minimum(below + 1, len(costs) - 1)
+    low, high = ordered[below] + (places - below)[:, None] * (ordered[above] - ordered[below])
     fence = high + 1.5 * (high - low)
     # Where half of the values are equal the quartiles say nothing about the others.
     return np.where((high > low) & (costs > fence), fence, costs)
@@ -285,8 +320,6 @@ def scale(costs: Array, scaler: str, middle: Array | None = None) -> Array:
 
 def _half_ranked(costs: Array, middle: float | None) -> Array:
     """Costs (n,) whose part above the middle is as a normal sample of the spread below it would be."""
-    from scipy.special import ndtri
-
     median = float(np.sort(costs)[(len(costs) - 1) // 2])
     if middle is not None:
         median = max(median, middle)
@@ -296,5 +329,7 @@ def _half_ranked(costs: Array, middle: float | None) -> Array:
         return costs
     _, places = np.unique(costs[worse], return_inverse=True)
     result = costs.copy()
-    result[worse] = median + spread * ndtri(0.5 + 0.5 * (places + 1) / (places.max() + 2))
+    n = int(places.max()) + 2
+    quantiles = np.array([_NORMAL.inv_cdf(0.5 + 0.5 * place / n) for place in range(1, n)])
+    result[worse] = median + spread * quantiles[places]
     return result

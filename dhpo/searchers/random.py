@@ -34,7 +34,11 @@ class Known:
         new = {o.trial: o.config for o in observations if o.trial not in self._trials}
         if new:
             self._trials.update(new)
-            self.keys.update(self.encoding.keys(self.encoding.encode(list(new.values())), snapped=True))
+            self.add_rows(self.encoding.encode(list(new.values())))
+
+    def add_rows(self, rows: Array) -> None:
+        """Take in encoded configurations (n, d)."""
+        self.keys.update(self.encoding.keys(rows, snapped=True))
 
     def new(self, rows: Array, taken: set[bytes]) -> Array:
         """The rows, which are snapped, in order, that are neither known nor taken."""
@@ -104,10 +108,10 @@ def check_initial_points(initial_points: Any) -> None:
 
 
 def proposals(known: Known, chosen: Sequence[tuple[str, Array]], n_observed: int) -> list[Proposal]:
-    """Decode (origin, row) pairs."""
+    """Decode (origin, row) pairs; the rows are snapped."""
     if not chosen:
         return []
-    configs = known.encoding.decode(np.array([row for _, row in chosen]))
+    configs = known.encoding.decode(np.array([row for _, row in chosen]), snapped=True)
     return [Proposal(config, origin, n_observed) for config, (origin, _) in zip(configs, chosen, strict=True)]
 
 

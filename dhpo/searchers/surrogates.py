@@ -236,9 +236,8 @@ def uses_gaussian_process(model: Any) -> bool:
 
 
 def slow_imports(model: Any) -> tuple[str, ...]:
-    """The modules that a first fit of this choice, and its acquisition, spend time to import."""
-    needed = ("scipy.linalg", "scipy.optimize", "scipy.special")
-    return needed if uses_gaussian_process(model) else (*needed, "sklearn.ensemble")
+    """The modules that a first fit of this choice spends time to import."""
+    return () if uses_gaussian_process(model) else ("sklearn.ensemble",)
 
 
 def fit_surrogate(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Sequence
 from math import floor, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
+from sortedcontainers import SortedList
 
 from dhpo.stopping._fronts import Fronts
 from dhpo.stopping.ranking import BoundRanking
@@ -32,7 +32,7 @@ class Rung:
         self._ranking = ranking
         self._pointwise = ranking.pointwise
         self._buffer = np.empty((16, n_objectives))
-        self._merits: list[float] = []  # the negated scores, ascending; only where they do not depend on the others
+        self._merits = SortedList()  # the negated scores, ascending; only where they do not depend on the others
         self._fronts = Fronts() if ranking.by_fronts and n_objectives == 2 else None
 
     @property
@@ -67,7 +67,7 @@ class Rung:
         if merits:
             lower, upper, share = _cutoff(len(merits), self.quantile)
             stop = merit < _between(merits[lower], merits[upper], share)
-        insort(merits, merit)
+        merits.add(merit)
         return stop
 
     def _stops_among(self) -> bool:

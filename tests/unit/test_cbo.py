@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import trapezoid
+from scipy.special import ndtri
 from sklearn.linear_model import BayesianRidge
 
 from dhpo.errors import ExhaustedFailuresError, SettingError
@@ -466,3 +470,44 @@ def test_outliers_are_clipped_and_scales_reach_from_0_to_1() -> None:
         assert (scaled.min(), scaled.max()) == pytest.approx((0.0, 1.0), abs=1e-3)
         assert np.isfinite(scale(np.ones((3, 2)), scaler)).all()
     assert scale(np.array([[1.0], [1.0], [2.0]]), "quantile-uniform")[:, 0].tolist() == [0.25, 0.25, 1.0]
+
+
+def test_the_fence_is_at_numpys_percentiles() -> None:
+    rng = np.random.default_rng(0)
+    for n in (10, 11, 12, 13, 97):
+        costs = rng.lognormal(0.0, 2.0, (n, 2))
+        low, high = np.percentile(costs, (25, 75), axis=0)
+        np.testing.assert_allclose(clip_outliers(costs), np.minimum(costs, high + 1.5 * (high - low)), rtol=1e-12)
+
+
+def test_the_worse_half_is_spread_as_a_normal_sample() -> None:
+    costs = np.array([0.0, 1.0, 2.0, 3.0, 50.0, 50.0, 900.0])[:, None]
+    spread = math.sqrt((9 + 4 + 1) / 4)
+    quantiles = ndtri(0.5 + 0.5 * np.array([1, 1, 2]) / 3)
+    expected = [0.0, 1.0, 2.0, 3.0, *(3.0 + spread * quantiles)]
+    unit = (np.array(expected) - expected[0]) / (expected[-1] - expected[0])
+    np.testing.assert_allclose(scale(costs, "half-rank")[:, 0], unit, rtol=1e-12)
+
+
+def test_the_row_of_a_proposal_counts_for_its_own_configuration_only() -> None:
+    encoding = space(x=(0.0, 1.0)).encoding
+    record, config = History(encoding, 1, None), {"x": 0.25}
+    row = encoding.encode([config])[0]
+    record.propose(0, config, row)
+    record.propose(1, config, row)
+    rows = record.observe([Observation(0, {"x": 0.25}, Phase.PENDING), Observation(1, {"x": 0.75}, Phase.PENDING)])
+    assert rows[:, 0].tolist() == [0.25, 0.75]
+    assert record.rows[:, 0].tolist() == [0.25, 0.75]
+    assert len(record.observe([Observation(0, {"x": 0.25}, Phase.ENDED, None, (1.0,))])) == 0
+
+
+def test_the_default_model_needs_no_scipy() -> None:
+    program = (
+        "import sys, dhpo; from dhpo import Search\n"
+        "Search({'x': (0.0, 1.0)}, lambda config: config.x, cluster='serial', log_dir=sys.argv[1])"
+        ".run(12, progress=False)\n"
+        "print([name for name in sys.modules if name.startswith(('scipy.optimize', 'scipy.linalg', 'scipy.special'))])"
+    )
+    with TemporaryDirectory() as directory:
+        ran = subprocess.run([sys.executable, "-c", program, directory], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
