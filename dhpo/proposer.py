@@ -12,7 +12,7 @@ from enum import Enum
 from importlib import import_module
 from math import ceil, inf
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from dhpo.searcher_process import SearcherProcess
 from dhpo.searchers.base import BoundSearcher, Models
@@ -22,6 +22,9 @@ from dhpo.trial import Observation, Phase, Proposal
 #: little from the results.
 MOST_AHEAD = 256
 _MARGIN = 1.5  # trials do not end evenly, nor do turns all take as long
+#: Where the searcher is behind, one in so many slots may wait for its proposal to be made ahead: of many trials that
+#: run, that few more without their results teach next to nothing, and a long turn costs less than many short ones.
+_OF_SLOTS = 16
 _WINDOW = 16  # so many proposals at least tell how fast they are used up
 #: The loop's thread is given back after so many seconds of cheap proposals.
 _SLICE = 0.002
@@ -90,7 +93,8 @@ class Pace:
             return 0
         # Those that are made ahead make the turn longer; up to twice as many are made for that, and no more where the
         # searcher cannot keep up.
-        return ceil(min(max(MOST_AHEAD, slots) / 2, _MARGIN * used / (1 - min(0.5, _MARGIN * rate * self._each))))
+        enough = max(_MARGIN * used / (1 - min(0.5, _MARGIN * rate * self._each)), slots // _OF_SLOTS)
+        return ceil(min(max(MOST_AHEAD, slots) / 2, enough))
 
 
 class Proposer:
@@ -145,6 +149,7 @@ class Proposer:
         self._took = 0.0  # seconds, the last turn that was not cheap
         self._spent = 0.0  # seconds, all such turns
         self._slice = _FIRST_SLICE
+        self._blas: ThreadpoolController | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._process: SearcherProcess | None = None
         self._moved = False  # to the process
@@ -243,7 +248,7 @@ class Proposer:
     def _at_once(self, numbers: range) -> list[Proposal]:
         """Propose in the loop's thread, and find out how many proposals make a slice."""
         began = self._clock()
-        proposals = self._searcher.propose(numbers)
+        proposals = self._searcher.propose(numbers) if self._searcher.cheap else self._proposed(numbers)
         took = self._clock() - began
         fitting = _SLICE / took * len(numbers) if took > 0 else inf
         self._slice = int(max(1, min(fitting, 2 * self._slice)))
@@ -281,13 +286,10 @@ class Proposer:
                 self._hand_over(numbers[len(proposals) :], part)
                 proposals += part
         else:
-            for name in self._imports:
-                import_module(name)  # the limit below is for libraries that are loaded
+            self._prepare()
             began = self._clock()  # imports say nothing of the turns that follow
             self._searcher.observe(observations)
-            # A model's matrices are small: threads that spin while they wait for each other would hold up the trials.
-            with threadpool_limits(limits=1, user_api="blas"):
-                proposals = self._searcher.propose(numbers)
+            proposals = self._proposed(numbers)
         self._took = self._clock() - began
         self._spent += self._took
         if self._place is Place.PROCESS and process is None and self._spent > self._long:
@@ -295,6 +297,23 @@ class Proposer:
             if self._closed:  # meanwhile, by the loop's thread, which may have seen no process yet
                 process.close()
         return proposals
+
+    def _prepare(self) -> ThreadpoolController:
+        """Import what the model needs, and look for the libraries that are loaded then."""
+        if self._blas is None:
+            for name in self._imports:
+                import_module(name)
+            self._blas = ThreadpoolController()
+        return self._blas
+
+    def _proposed(self, numbers: range) -> list[Proposal]:
+        """Propose in this process, by a model.
+
+        Its matrices are small: threads that spin while they wait for each other take ten times as long on a busy
+        machine, and hold up the trials.
+        """
+        with self._prepare().limit(limits=1, user_api="blas"):
+            return self._searcher.propose(numbers)
 
     def _hand_over(self, numbers: range, proposals: Sequence[Proposal]) -> None:
         """From the searcher's thread: these are ready."""

@@ -50,9 +50,14 @@ class SearcherProcess:
         self._start: bytes | None = None
         self._started = False
         self._ready = False
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": path}
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, *imports], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            # Without -P, modules in the working directory would come before those that are imported here.
+            [sys.executable, "-P", "-c", _COMMAND, *imports],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
 
     @property

@@ -17,6 +17,7 @@ FIT_ROWS = 80
 _JITTER = 1e-8
 _FEATURES = 256  # random Fourier features of a draw from the prior
 _ROOM = 64  # further points that there is room for at once
+_IN_CACHE = 16  # rows of a matrix of covariances that are computed at once: what is on the way stays near
 _DIRECT = 32  # a triangular matrix of so many rows is inverted in one go
 _BLOCK = 128  # rows of a triangular matrix that are multiplied at once, without the zeros beside them
 
@@ -68,22 +69,26 @@ class GaussianProcess:
 
     def covariance(self, a: Scaled, b: Scaled) -> Array:
         """Prior covariances of the scaled costs, (len(a), len(b))."""
-        root = a.coordinates @ b.coordinates.T
-        root *= -2.0
-        root += a.squares[:, None]
-        root += b.squares[None, :]
+        result = np.empty((len(a.squares), len(b.squares)))
+        for start in range(0, len(result), _IN_CACHE):
+            part = slice(start, start + _IN_CACHE)
+            self._covariance(Scaled(a.coordinates[part], a.squares[part]), b, result[part])
+        return result
+
+    def _covariance(self, a: Scaled, b: Scaled, out: Array) -> None:
+        """``s * (1 + r + r * r / 3) * exp(-r)`` for distances ``r`` in units of the lengths over the root of five."""
+        root = (-10.0 * a.coordinates) @ b.coordinates.T
+        root += 5.0 * a.squares[:, None]
+        root += 5.0 * b.squares
         np.maximum(root, 0.0, out=root)
-        root *= 5.0
         np.sqrt(root, out=root)
-        result = root * root
-        result /= 3.0
-        result += root
-        result += 1.0
+        np.multiply(root, self.variance / 3.0, out=out)
+        out += self.variance
+        out *= root
+        out += self.variance
         np.negative(root, out=root)
         np.exp(root, out=root)
-        result *= root
-        result *= self.variance
-        return result
+        out *= root
 
     def belief(self, pool: Array) -> GaussianBelief:
         """Start with nothing believed."""
@@ -249,7 +254,9 @@ class GaussianBelief:
         own = model.covariance(new, new) - cross.T @ cross
         own[np.diag_indices_from(own)] += model.noise + 1e-6 * model.variance
         corner = _inverse_lower(_cholesky(own))
-        block = corner @ (model.covariance(new, self._pool) - self._project(cross))
+        block = model.covariance(new, self._pool)
+        block -= self._project(cross)
+        block = _lower_product(corner, block)
         inverse_cross = -(corner @ _product_with_lower(cross.T, whitener))
         self._reserve(m)
         self._whitener[n : n + m, :n], self._whitener[n : n + m, n : n + m] = inverse_cross, corner

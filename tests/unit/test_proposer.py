@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from dhpo import CBO, HpProblem
 from dhpo.objectives import Objectives
@@ -126,6 +127,14 @@ def test_the_first_trials_of_all_slots_are_one_batch() -> None:
     assert run.asked[0] == 200
 
 
+def test_turns_for_many_slots_are_long_where_proposals_are_made_ahead() -> None:
+    """64 trials a second, 0.05 s for the least turn: three or four would do, at which the searcher is always busy."""
+    run = drive(320, 5.0, 1600, fixed=0.05, each=0.001, room=1600)
+    later = run.asked[len(run.asked) // 2 :]
+    assert sum(later) / len(later) >= 15
+    assert max(run.unknown[640:]) <= 320 + 80
+
+
 def test_no_more_is_made_than_there_is_room_for() -> None:
     run = drive(10, 0.5, 100, fixed=0.2, each=0.005, room=100)
     assert sum(run.asked) == 100
@@ -230,6 +239,35 @@ def test_under_a_virtual_clock_all_is_made_at_once_and_nothing_ahead() -> None:
         proposer.close()
 
     asyncio.run(main())
+
+
+class Threads(Thinker):
+    """A searcher that notes how many threads its matrices would be multiplied by."""
+
+    seen: set[int]
+
+    def propose(self, numbers: Sequence[int]) -> list[Proposal]:
+        self.seen = blas_threads()
+        return [Proposal({"x": n}, "model", self.n_observed) for n in numbers]
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("place", [Place.HERE, Place.THREAD])
+def test_a_model_computes_with_one_thread(place: Place) -> None:
+    async def main() -> set[int]:
+        woken, loop, searcher = asyncio.Event(), asyncio.get_running_loop(), Threads()
+        proposer = Proposer(searcher, lambda: loop.call_soon_threadsafe(woken.set), place)
+        if not proposer.next(1, 0):
+            await asyncio.wait_for(woken.wait(), 60)
+        proposer.close()
+        return searcher.seen
+
+    before = blas_threads()
+    assert asyncio.run(main()) == {1}
+    assert blas_threads() == before
 
 
 def test_a_searcher_that_knows_many_trials_is_in_its_process_from_the_start() -> None:

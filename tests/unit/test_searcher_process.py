@@ -56,6 +56,15 @@ def wait_for(child: SearcherProcess) -> None:
     assert child.ready
 
 
+def test_modules_of_the_working_directory_do_not_get_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('not this one')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with process(bound()) as child:
+        assert len(turn(child, [], range(3))) == 3
+
+
 def test_it_proposes_what_the_searcher_would_have_proposed_here() -> None:
     here = bound()
     with process(here) as child:  # whose turns need not wait until it is ready
