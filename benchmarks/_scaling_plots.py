@@ -49,11 +49,10 @@ def _servers(axes: Any, rows: list[dict[str, Any]], mean_run: float) -> str:
 
 
 def _quality(axes: Any, rows: list[dict[str, Any]], mean_run: float) -> str:
-    """The mean regret over time, of one objective on the curves that most runs have."""
+    """The mean regret over time, of one objective on all curves."""
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
-    names = [row["curves"] for row in rows]
     for row in rows:
-        if row["objectives"] == 1 and row["curves"] == max(names, key=names.count):
+        if row["objectives"] == 1:
             groups[row["workers"], row["proposes"]].append(row)
     colours = {workers: f"C{i}" for i, workers in enumerate(sorted({workers for workers, _ in groups}))}
     for (workers, searcher), group in sorted(groups.items()):

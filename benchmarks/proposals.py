@@ -4,12 +4,12 @@
         [--peers optuna smac dehb] [--peer-n 100 1000]
 
 A space of 7 mixed hyperparameters. The first table is of the searcher alone, in batches of which all trials end before
-the next: CPU and wall seconds per proposal, all refits included. The second is of a search's driver, where trials end
-at a given rate in the mean and the searcher computes in its own process: CPU seconds of the driver's thread per
-proposal; the longest that one call held up the event loop; how late the event loop was in all, beside a loop that
-only starts trials; the share of one core that the searcher takes in the background; and the share of free slots that
-had to wait for a proposal. Peers are asked for one proposal after another, and for 100 at once without a result in
-between. ``--json`` writes all figures to a file.
+the next: CPU and wall seconds per proposal, all refits included, and what the refits are of it. The second is of a
+search's driver, where trials end at a given rate in the mean and the searcher computes in its own process: CPU seconds
+of the driver's thread per proposal; the longest that one call held up the event loop; how late the event loop was in
+all, beside a loop that only starts trials; the share of one core that the searcher takes in the background, and what
+refits take of it, by the first table; and the share of free slots that had to wait for a proposal. Peers are asked for
+one proposal after another, and for 100 at once without a result in between. ``--json`` writes all figures to a file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,36 @@ class Alone:
     cpu: float
     wall: float
     longest: float  # seconds, the longest turn
+    refits: float  # CPU seconds per proposal, of ``cpu``
+
+
+class Refits:
+    """CPU seconds that a searcher takes to fit its model anew: the kernels, the surrogates, and the candidates."""
+
+    PARTS = ("_kernels_for", "_surrogates", "_pool", "_beliefs")
+
+    def __init__(self, bound: Any) -> None:
+        self.seconds = 0.0
+        for name in self.PARTS:
+            setattr(bound._fitter, name, self._timed(getattr(bound._fitter, name)))
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timing(*arguments: Any) -> Any:
+            began = time.process_time()
+            try:
+                return call(*arguments)
+            finally:
+                self.seconds += time.process_time() - began
+
+        return timing
 
 
 def alone(n: int, objectives: int, batch: int, proposals: int) -> Alone:
     """Ask for batches, each after the results of the last one."""
     bound, first, longest = searcher(n, objectives), n + PENDING, 0.0
-    bound.propose([first])  # imports, and the first fit; the limit is for libraries that are loaded
     with threadpool_limits(limits=1, user_api="blas"):
         bound.propose([first, first + 1])
+        refits = Refits(bound)
         cpu, wall = time.process_time(), time.perf_counter()
         turns = max(2, proposals // batch)
         for _ in range(turns):
@@ -106,7 +128,9 @@ def alone(n: int, objectives: int, batch: int, proposals: int) -> Alone:
             longest = max(longest, time.perf_counter() - began)
             first += batch
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Alone(n, objectives, batch, cpu / turns / batch, wall / turns / batch, longest)
+    return Alone(
+        n, objectives, batch, cpu / turns / batch, wall / turns / batch, longest, refits.seconds / turns / batch
+    )
 
 
 def cpu_of(pid: int) -> float:
@@ -246,24 +270,29 @@ def show_alone(found: list[Alone], objectives: int) -> None:
         by = {f.batch: f for f in found if f.n == n}
         hundred = 100 * by[100].wall
         longest = [ms(by[b].longest) for b in BATCHES]
-        rows.append((f"{n:,}", *(f"{ms(by[b].cpu)} ({ms(by[b].wall)})" for b in BATCHES), *longest,
+        rows.append((f"{n:,}", *(f"{ms(by[b].cpu)} ({ms(by[b].wall)})" for b in BATCHES), ms(by[1].refits), *longest,
                      f"{hundred:.3f}", verdict(hundred, most=0.1)))  # fmt: skip
-    header = ("n", *(f"batches of {b}: CPU (wall) ms each" for b in BATCHES), *(f"longest of {b}, ms" for b in BATCHES),
+    header = ("n", *(f"batches of {b}: CPU (wall) ms each" for b in BATCHES), "refits of it",
+              *(f"longest of {b}, ms" for b in BATCHES),
               "100 at once, s", "<= 0.1")  # fmt: skip
     table(f"The searcher alone, {objectives} objective(s)", header, rows)
 
 
-def show_driven(found: list[Driven], objectives: int) -> None:
+def show_driven(found: list[Driven], objectives: int, refits: Mapping[int, float]) -> None:
+    """``refits``: CPU seconds per proposal, by the number of observations."""
+    shares = [refits[f.n] * f.got if f.n in refits else None for f in found]
     rows = [
         (
             f"{f.n:,}", f"{f.rate:g}", f"{f.got:.1f}", ms(f.driver), verdict(f.driver, most=0.002),
             ms(f.longest_call), verdict(f.longest_call, most=0.005), ms(*f.late), ms(*f.late_idle),
-            f"{100 * f.background:.1f} %", verdict(f.background, most=0.1), f"{100 * f.waited:.1f} %", ms(f.mean_wait),
+            f"{100 * f.background:.1f} %", *(("", "") if share is None else
+            (f"{100 * share:.1f} %", verdict(share, most=0.1))), f"{100 * f.waited:.1f} %", ms(f.mean_wait),
         )
-        for f in found
+        for f, share in zip(found, shares, strict=True)
     ]  # fmt: skip
     header = ("n", "trials/s", "proposals/s", "driver, ms each", "<= 2", "longest call, ms", "<= 5",
-              "loop late p50 / p99 / max, ms", "idle", "background", "<= 10 %", "waited", "mean wait, ms")  # fmt: skip
+              "loop late p50 / p99 / max, ms", "idle", "background", "refits of it", "<= 10 %",
+              "waited", "mean wait, ms")  # fmt: skip
     table(f"A driver and its searcher's process, {objectives} objective(s)", header, rows)
 
 
@@ -290,13 +319,14 @@ def main() -> None:
     args = arguments.parse_args()
     figures: dict[str, list[dict[str, Any]]] = {"alone": [], "driven": []}
     for objectives in args.objectives:
+        singles: list[Alone] = []
         if args.proposals:
             singles = [alone(n, objectives, batch, args.proposals) for n in args.n for batch in BATCHES]
             show_alone(singles, objectives)
             figures["alone"] += map(asdict, singles)
         if args.rates:
             runs = [asyncio.run(driven(n, objectives, r, args.seconds)) for n in args.n for r in args.rates]
-            show_driven(runs, objectives)
+            show_driven(runs, objectives, {f.n: f.refits for f in singles if f.batch == 1})
             figures["driven"] += map(asdict, runs)
     if args.peers:
         show_peers(args.peers, args.peer_n, args.peer_proposals)

@@ -1,6 +1,6 @@
 """Reports: how many per second, how soon a decision at a rung comes, and what a report costs the training function.
 
-    python benchmarks/reports.py [--repeats 5] [--trials 400]
+    python benchmarks/reports.py [--repeats 5] [--trials 400] [--peers optuna]
 
 On a ``LocalCluster`` of 2 worker processes, random search, a durable journal. Beside the rate stands that of raw Dask,
 whose workers log each epoch as an event (``worker.log_event``) that the client takes in, and forget about stopping.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _peers
 import numpy as np
 from _common import alternate, local_client, parser, problem, scratch, table, verdict
 
@@ -138,6 +139,7 @@ def cost(client: Any, directory: Path, trials: int) -> list[float]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--trials", type=int, default=400)
+    _peers.add_option(arguments, "reports")
     args = arguments.parse_args()
     with scratch() as directory, local_client() as client:
         raw_dask(client, 20)
@@ -169,6 +171,10 @@ def main() -> None:
         ("report without decision, median, ms", f"{median:.4f}", "<= 0.05", verdict(median, most=0.05)),
         ("report without decision, p99, ms", f"{np.percentile(costs, 99):.3f}", "", ""),
     ]
+    for name, theirs in _peers.each(args.peers, "reports", args.trials, EPOCHS, GRACE):
+        rows.append((f"reports/s, {name}", f"{theirs['rate']:,.0f}", "", ""))
+        what = f"epochs per trial stopped at the first rung, {name} ({theirs['stopped']} trials)"
+        rows.append((what, f"{theirs['epochs']:.2f}", "", ""))
     table(
         f"Reports, trials of {EPOCHS} no-op epochs, median of {args.repeats}", ("what", "measured", "target", ""), rows
     )

@@ -156,26 +156,38 @@ def _shares(row: Mapping[str, Any]) -> list[str]:
 
 
 def quality(arguments: Namespace) -> None:
-    """The regret over time and over trials, with the model and without, means over the seeds."""
-    curves = lcbench(arguments.lcbench, objectives=arguments.objectives) if arguments.lcbench else made_up()
+    """The regret over time and over trials, with the model and without, means over the data sets and the seeds."""
+    problems = [lcbench(name, objectives=arguments.objectives) for name in arguments.lcbench or ()] or [made_up()]
     rows = []
     for workers in arguments.workers:
         hours = arguments.hours or MODEL_HOURS.get(workers, 0.25)
-        for searcher in ("cbo", "random"):
-            name = f"{curves.name} {len(curves.objectives)} {workers} {searcher}"
+        for searcher in arguments.searchers:
             found = [
-                keep(arguments, f"{name} {seed}",
-                     *simulate(workers, Site(hours, startup=60.0), curves=curves, searcher=searcher, seed=seed))
-                for seed in arguments.seeds
+                _searched(arguments, curves, workers, hours, searcher, seed)
+                for curves in problems for seed in arguments.seeds
             ]  # fmt: skip
             runs = fmean(row["proposed"] for row in found)
             by_hours = [_at(found, 0, 3600 * m) if m <= hours else "" for m in _HOUR_MARKS]
-            by_trials = [_at(found, 1, m) if m <= runs else "" for m in _TRIAL_MARKS]
-            rows.append([f"{workers:,}", searcher, f"{runs:,.0f}", *by_hours, *by_trials])
+            by_trials = [_at(found, 1, m) if m <= min(row["proposed"] for row in found) else "" for m in _TRIAL_MARKS]
+            rows.append([f"{workers:,}", searcher, f"{len(found)}", f"{runs:,.0f}", *by_hours, *by_trials])
     marks = [*(f"{m:g} h" for m in _HOUR_MARKS), *(f"{m:,} trials" for m in _TRIAL_MARKS)]
-    _common.table(
-        f"Regret, {curves.name}, {len(curves.objectives)} objective(s)", ["workers", "searcher", "trials", *marks], rows
-    )
+    what = f"Regret, {', '.join(curves.name for curves in problems)}, {len(problems[0].objectives)} objective(s)"
+    _common.table(what, ["workers", "searcher", "runs", "trials", *marks], rows)
+
+
+def _searched(
+    arguments: Namespace, curves: Curves, workers: int, hours: float, searcher: str, seed: int
+) -> dict[str, Any]:
+    """One run, or what --out holds of it."""
+    name = f"{curves.name} {len(curves.objectives)} {workers} {searcher} {seed}"
+    path = arguments.out and arguments.out / "quality.jsonl"
+    if path and path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row: dict[str, Any] = json.loads(line)
+            if (row["name"], row["hours"]) == (name, hours):
+                return row
+    found = simulate(workers, Site(hours, startup=60.0), curves=curves, searcher=searcher, seed=seed)
+    return keep(arguments, name, *found)
 
 
 def _at(rows: Sequence[Mapping[str, Any]], column: int, mark: float) -> str:
@@ -346,13 +358,16 @@ def main() -> None:
     parser.add_argument("what", choices=whats, nargs="?", default="limits")
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1_000, 10_000])
     parser.add_argument("--hours", type=float, help="virtual hours of each run, for other ones")
-    parser.add_argument("--lcbench", metavar="DATA_SET", help="for quality: of LCBench, such as 189906")
+    parser.add_argument("--lcbench", metavar="DATA_SET", nargs="+", help="for quality: of LCBench, such as 189906")
+    parser.add_argument("--searchers", nargs="+", default=["cbo", "random"], help="for quality")
     parser.add_argument("--objectives", type=int, choices=(1, 2), default=1, help="for quality, with --lcbench")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="for quality")
     parser.add_argument("--scales", type=float, nargs="+", default=[1 / 8, 1 / 16], help="for durations")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 1.0, 3.0, 6.0, 10.0], help="for reports")
     parser.add_argument("--trials", type=int, default=3_000, help="for costs")
-    parser.add_argument("--out", type=Path, help="a directory in which runs are written down, for plot")
+    parser.add_argument(
+        "--out", type=Path, help="a directory in which runs are written down, for plot; those of quality are made once"
+    )
     parser.add_argument("--figures", type=Path, default=Path(__file__).parents[1] / "docs" / "figures")
     arguments = parser.parse_args()
     if arguments.what == "plot" and arguments.out is None:

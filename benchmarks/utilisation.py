@@ -1,12 +1,17 @@
-"""How busy 100, 1,000 and 2,000 workers are kept, beside raw Dask with random configurations.
+"""How busy 100, 400, 1,000 and 2,000 workers are kept, beside raw Dask with random configurations.
 
-    python benchmarks/utilisation.py [--workers 100 400 1000 2000] [--seconds 60]
+    python benchmarks/utilisation.py [--workers 100 400 1000 2000] [--seconds 60] [--kinds light real]
+        [--peers optuna] [--peer-workers 100 1000]
 
-The workers are real registrations of ``distributed.Worker`` (see ``_fleet.py``), a few hundred to a process, with the
-scheduler in a process of its own; their trials sleep. A trial is up to 9 epochs of equal length, drawn from a
-lognormal distribution so that trials last 5 s in the mean. dhpo: CBO, two objectives, Hyperband with three brackets, a
-report after each epoch, a durable journal and ``results.csv``. Raw Dask: random configurations, no reports, as many
-epochs as Hyperband leaves on average, and one ``client.map`` for all that came free.
+The workers are *light* (see ``_light.py``): what the scheduler sees of them, and what dhpo does on them, is real, but
+there is no ``distributed.Worker`` and no thread behind it. ``--kinds light real`` measures with real ones besides, a
+few hundred to a process, and compares the two: 2,000 of those take more than two cores. The scheduler is a process of
+its own, dhpo's for dhpo, as its Slurm, PBS and allocation clusters start it, and Dask's for raw Dask.
+
+A trial is up to 9 epochs of equal length, drawn from a lognormal distribution so that trials last 5 s in the mean; it
+sleeps. dhpo: CBO, two objectives, Hyperband with three brackets, a report after each epoch, a durable journal and
+``results.csv``. Raw Dask: random configurations, no reports, as many epochs as Hyperband leaves on average, and one
+``client.map`` for all that came free.
 
 The share is the time trained, as the workers saw it: waiting for a decision does not count as busy.
 """
@@ -19,9 +24,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import _peers
 import numpy as np
 from _common import in_process, parser, scratch, table, verdict
 from _fleet import Span, fleet
@@ -33,7 +40,7 @@ MEAN = 5.0  # seconds that a trial lasts
 SIGMA = 0.5
 EPOCHS = 9
 START = 10.0  # seconds of start-up, told apart
-PROCESSES = 4
+PROCESSES = {"light": 2, "real": 4}  # for each kind of workers
 TARGETS = {100: 0.97, 400: 0.97, 1000: 0.95, 2000: 0.90}
 STOPPER = Hyperband(time_attr="epoch", max_t=EPOCHS, grace_period=1, reduction_factor=3, brackets=3)
 
@@ -118,8 +125,8 @@ def raw_dask(address: str, n_workers: int, seconds: float) -> dict[str, float]:
                 break
             completed.update(submit(len(batch)))
         return {
-            "proposals": n_ended + n_workers, "reports": 0, "driver": time.process_time() - cpu, "searcher": 0.0,
-            "took": time.monotonic() - began,
+            "proposals": n_ended + n_workers, "reports": 0, "stopped": 0, "driver": time.process_time() - cpu,
+            "searcher": 0.0, "took": time.monotonic() - began,
         }  # fmt: skip
 
 
@@ -147,7 +154,8 @@ def dhpo(address: str, n_workers: int, seconds: float) -> dict[str, float]:
         searcher = resource.getrusage(resource.RUSAGE_CHILDREN)
         history = results.training_history
         return {
-            "proposals": len(results), "reports": sum(map(len, history.values())), "driver": driver,
+            "proposals": len(results), "reports": sum(map(len, history.values())),
+            "stopped": int(results.to_frame()["m:stopped"].eq(True).sum()), "driver": driver,
             "searcher": searcher.ru_utime + searcher.ru_stime, "took": took,
         }  # fmt: skip
 
@@ -178,9 +186,37 @@ def _pairs(spans: Sequence[Span]) -> Iterator[tuple[Span, Span]]:
         yield from ((a, b) for a, b in pairwise(row) if a.trial != b.trial)
 
 
-def measure(case: str, n_workers: int, seconds: float) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What was measured of one case: shares, milliseconds, and figures per second."""
+
+    case: str
+    n_workers: int
+    kind: str
+    shares: tuple[float, float, float]  # in all, from the end of the start-up on, in the second half
+    gaps: tuple[float, float]  # median and 99th percentile
+    trials: float
+    reports: float
+    stopped: float
+    cores: tuple[float, float, float, float]  # of the driver, the searcher, the scheduler, the workers
+
+    def cells(self) -> list[str]:
+        """As a row of the table."""
+        target = TARGETS.get(self.n_workers) if self.case.startswith("dhpo") else None
+        rates = (self.trials, self.reports, self.stopped)
+        return [
+            f"{self.n_workers:,}", self.kind, self.case, *(f"{share:.3f}" for share in self.shares),
+            "" if target is None else f">= {target:.2f}",
+            "" if target is None else verdict(self.shares[1], least=target),
+            *(f"{gap:.0f}" for gap in self.gaps), *(f"{rate:.0f}" for rate in rates),
+            *(f"{cores:.2f}" for cores in self.cores),
+        ]  # fmt: skip
+
+
+def measure(case: str, n_workers: int, seconds: float, kind: str) -> Row:
     """One row of the table."""
-    with scratch() as directory, fleet(n_workers, directory, PROCESSES) as workers:
+    made = fleet(n_workers, PROCESSES[kind], own=case.startswith("dhpo"), real=kind == "real")
+    with made as workers:
         before = workers.cpu()
         driver = in_process(__file__, "case", case, workers.address, n_workers, seconds + 3)
         scheduler, hosts = (b - a for a, b in zip(before, workers.cpu(), strict=True))
@@ -189,21 +225,28 @@ def measure(case: str, n_workers: int, seconds: float) -> list[str]:
     end = begin + seconds
     whole, settled, half = (busy(spans, n_workers, start, end) for start in (begin, begin + START, (begin + end) / 2))
     between = 1e3 * gaps(spans, begin + START, end)
-    took = driver["took"]
     p50, p99 = np.percentile(between, [50, 99]) if len(between) else (np.nan, np.nan)
-    target = TARGETS.get(n_workers) if case.startswith("dhpo") else None
-    return [
-        f"{n_workers:,}", case, f"{whole:.3f}", f"{settled:.3f}", f"{half:.3f}",
-        "" if target is None else f">= {target:.2f}", "" if target is None else verdict(settled, least=target),
-        f"{p50:.0f}", f"{p99:.0f}", f"{driver['proposals'] / took:.0f}", f"{driver['reports'] / took:.0f}",
-        f"{driver['driver'] / took:.2f}", f"{driver['searcher'] / took:.2f}", f"{scheduler / took:.2f}",
-        f"{hosts / took:.2f}",
-    ]  # fmt: skip
+    took = driver["took"]
+    trials, reports, stopped = (driver[name] / took for name in ("proposals", "reports", "stopped"))
+    cores = (driver["driver"] / took, driver["searcher"] / took, scheduler / took, hosts / took)
+    return Row(case, n_workers, kind, (whole, settled, half), (p50, p99), trials, reports, stopped, cores)
+
+
+def differences(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """How far light workers are from real ones, where both were measured."""
+    for light in rows:
+        for real in rows:
+            if (light.case, light.n_workers, light.kind, real.kind) == (real.case, real.n_workers, "light", "real"):
+                rates = ((light.trials, real.trials), (light.reports, real.reports), (light.stopped, real.stopped))
+                yield [
+                    f"{light.n_workers:,}", light.case, f"{light.shares[1] - real.shares[1]:+.3f}",
+                    *(f"{a / b - 1:+.1%}" if b else "" for a, b in rates),
+                ]  # fmt: skip
 
 
 HEADER = (
-    "workers", "what", "busy", "from 10 s", "2nd half", "target", "", "gap p50, ms", "p99", "trials/s", "reports/s",
-    "driver CPU", "searcher", "scheduler", "workers'",
+    "workers", "kind", "what", "busy", "from 10 s", "2nd half", "target", "", "gap p50, ms", "p99", "trials/s",
+    "reports/s", "stopped/s", "driver CPU", "searcher", "scheduler", "workers'",
 )  # fmt: skip
 
 
@@ -215,11 +258,29 @@ def main() -> None:
     arguments = parser(__doc__, repeats=None)
     arguments.add_argument("--workers", type=int, nargs="+", default=[100, 400, 1000, 2000])
     arguments.add_argument("--seconds", type=float, default=60.0)
+    arguments.add_argument("--kinds", nargs="+", choices=list(PROCESSES), default=["light"], help="of workers")
     arguments.add_argument("--only", choices=list(CASES), help="only one of the cases")
+    arguments.add_argument("--peer-workers", type=int, nargs="+", default=[100, 1000], help="of the peers")
+    _peers.add_option(arguments, "utilisation")
     args = arguments.parse_args()
     cases = [args.only] if args.only else list(CASES)
-    rows = [measure(case, n_workers, args.seconds) for n_workers in args.workers for case in cases]
-    table(f"Busy share of the workers over {args.seconds:g} s, trials of {MEAN:g} s in the mean", HEADER, rows)
+    rows = [
+        measure(case, n_workers, args.seconds, kind)
+        for n_workers in args.workers
+        for case in cases
+        for kind in args.kinds
+    ]
+    title = f"Busy share of the workers over {args.seconds:g} s, trials of {MEAN:g} s in the mean"
+    table(title, HEADER, [row.cells() for row in rows])
+    theirs = [
+        (f"{n_workers:,}", name, f"{found['busy']:.3f}", f"{found['trials']:.0f}")
+        for n_workers in (args.peer_workers if args.peers else ())
+        for name, found in _peers.each(args.peers, "utilisation", n_workers, args.seconds, MEAN, SIGMA)
+    ]
+    if theirs:
+        table("Peers, threads of one process that sleep", ("workers", "what", "busy", "trials/s"), theirs)
+    if compared := list(differences(rows)):
+        table("Light workers beside real ones", ("workers", "what", "busy", "trials", "reports", "stopped"), compared)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,12 @@ from itertools import islice
 from typing import Any
 
 from distributed import Scheduler, versions
+from distributed.comm import Comm
+
+from dhpo.clusters._direct_send import DirectSend
+
+#: At most so many idle workers are looked at for one that does nothing.
+_LOOKS = 8
 
 _compared_with_all = versions.error_message
 
@@ -44,6 +50,11 @@ class OwnScheduler(Scheduler):  # type: ignore[misc]
         if msg.get("op") != "remove-worker":
             super().worker_send(worker, msg)
 
+    async def handle_worker(self, comm: Comm, worker: str) -> None:
+        """Be connected with a worker, until it leaves; messages to it need no timer."""
+        self.stream_comms[worker] = DirectSend(self.stream_comms[worker].buffer)
+        await super().handle_worker(comm, worker)
+
     def add_resources(self, worker: str, resources: Any = None) -> str:
         """Note what a worker offers."""
         done: str = super().add_resources(worker, resources)
@@ -63,6 +74,15 @@ class OwnScheduler(Scheduler):  # type: ignore[misc]
             if ws is not None:
                 return ws
         return super().decide_worker_non_rootish(ts)
+
+    def decide_worker_rootish_queuing_enabled(self) -> Any:
+        """Choose a worker for one of many tasks; Dask compares all that have room, most of which work already."""
+        idle = self.idle.values()
+        for turn in range(self.n_tasks, self.n_tasks + min(_LOOKS, len(idle))):
+            ws = idle[turn % len(idle)]
+            if not ws.processing and ws in self.idle_task_count:
+                return ws
+        return super().decide_worker_rootish_queuing_enabled()
 
     def _idle(self) -> Any:
         """One of many idle workers; Dask compares all of them as soon as one worker is about to close."""

@@ -18,6 +18,11 @@ _GLANCE = 0.5
 #: A count of the slots that took so long stands for so many times that: with 10,000 workers it takes 3 to 10 ms, and
 #: records come in hundreds of messages per second.
 _COUNT_STANDS = 50.0
+#: Seconds that lie between two answers to the driver, for each slot, and at most. A turn of the driver costs it, the
+#: scheduler and the disk about as much as a trial: with thousands of slots it is to be for many trials at once.
+_BREATH, _LONGEST_BREATH = 20e-6, 0.05
+#: The event loop's timers count milliseconds: a wait for less than one would be longer than it is worth.
+_LEAST_BREATH = 0.001
 
 
 class Outbox:
@@ -30,6 +35,7 @@ class Outbox:
         self._counted = 0
         self._count_ends = -inf  # by the loop's clock: when the slots are to be counted again
         self._changed = asyncio.Event()
+        self._answered = -inf  # by the loop's clock
         self._urgent = True  # the first answer tells the driver how many slots there are
 
     def __len__(self) -> int:
@@ -63,6 +69,12 @@ class Outbox:
             self._count_ends = ended + _COUNT_STANDS * (ended - began)
         return self._counted
 
+    async def breathe(self) -> None:
+        """Wait until the time between two answers has passed."""
+        ends = self._answered + min(_BREATH * self._slots, _LONGEST_BREATH)
+        if (rest := ends - asyncio.get_running_loop().time()) >= _LEAST_BREATH:
+            await asyncio.sleep(rest)
+
     async def exchange(self, after: int, acknowledged: int, slots: Callable[[], int]) -> dict[str, Any]:
         """Wait for something new, and hand it over; forget the records that are acknowledged.
 
@@ -85,6 +97,7 @@ class Outbox:
             except TimeoutError:
                 continue
         self._urgent = False
+        self._answered = loop.time()
         self._slots = self._count(slots)
         fresh = [record for record in self._records if record[0] > after][:_MAX_RECORDS]
         if fresh and fresh[-1][0] < self._last:

@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-from dhpo.worker.keys import prefix_of, trial_keys
+from dhpo.worker.keys import ENDING, prefix_of, trial_keys
 
 
 class Run:
@@ -87,6 +87,11 @@ class Runs:
         if (run.run_id, run.worker) != (ts.run_id, worker):
             run.move(ts.run_id, worker, run.began)
         run.in_memory = True
+
+    def ending(self, run: Run) -> list[Any]:
+        """The records that came with the end of the task."""
+        metadata = self._scheduler.tasks[run.task].metadata or {}
+        return list(metadata.get(ENDING, ()))
 
     def drop(self, key: str) -> None:
         """A trial no longer counts: it has ended, is lost, or was cancelled."""

@@ -17,7 +17,7 @@ FIT_ROWS = 80
 _JITTER = 1e-8
 _FEATURES = 256  # random Fourier features of a draw from the prior
 _ROOM = 64  # further points that there is room for at once
-_IN_CACHE = 16  # rows of a matrix of covariances that are computed at once: what is on the way stays near
+_IN_CACHE = 1 << 15  # so many covariances are computed at once: what is on the way stays near the processor
 _DIRECT = 32  # a triangular matrix of so many rows is inverted in one go
 _BLOCK = 128  # rows of a triangular matrix that are multiplied at once, without the zeros beside them
 
@@ -70,8 +70,9 @@ class GaussianProcess:
     def covariance(self, a: Scaled, b: Scaled) -> Array:
         """Prior covariances of the scaled costs, (len(a), len(b))."""
         result = np.empty((len(a.squares), len(b.squares)))
-        for start in range(0, len(result), _IN_CACHE):
-            part = slice(start, start + _IN_CACHE)
+        rows = max(1, _IN_CACHE // max(1, len(b.squares)))
+        for start in range(0, len(result), rows):
+            part = slice(start, start + rows)
             self._covariance(Scaled(a.coordinates[part], a.squares[part]), b, result[part])
         return result
 

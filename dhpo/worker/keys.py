@@ -8,6 +8,9 @@ task knows its trials.
 
 from __future__ import annotations
 
+#: Where the metadata of a task, as Dask has them, hold the records with which its last trial ends.
+ENDING = "dhpo-ending"
+
 
 def prefix_of(token: str) -> str:
     """How the keys of a session's tasks begin."""

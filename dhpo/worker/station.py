@@ -18,9 +18,10 @@ from dhpo.events import Start
 from dhpo.trial import Decision
 from dhpo.walltime import Horizon, fits
 from dhpo.worker._farewell import end_within, hear_sigterm
+from dhpo.worker._outgoing import Items, Outgoing
 from dhpo.worker.isolation import Processes
 from dhpo.worker.job import Job
-from dhpo.worker.keys import trial_keys
+from dhpo.worker.keys import ENDING, trial_keys
 from dhpo.worker.mount import Mounted, mount
 from dhpo.worker.package import Package
 from dhpo.worker.reporter import Record
@@ -65,10 +66,8 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         self.worker = worker
         self.interval = 0.1
         self.stale: set[str] = set()
-        self._buffer: list[list[Any]] = []
-        self._lock = threading.Lock()
+        self._outgoing = Outgoing()
         self._flushing = asyncio.Lock()
-        self._scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._mount_lock = threading.Lock()
         self._mounted: Mounted | None = None
@@ -119,7 +118,7 @@ class Station(WorkerPlugin):  # type: ignore[misc]
         """The worker was told to end: have its trials leave; return when they have, and have told what they have to."""
         await self.recall()
         await self._say_goodbye()
-        while self.running or self._buffer:
+        while self.running or self._outgoing:
             await asyncio.sleep(0.02)
 
     async def _say_goodbye(self) -> None:
@@ -185,12 +184,23 @@ class Station(WorkerPlugin):  # type: ignore[misc]
 
     def put(self, item: list[Any], *, urgent: bool = False) -> None:
         """Have a record sent with the next flush; an urgent one is not waited for, but sent at once."""
-        with self._lock:
-            self._buffer.append(item)
-            if self._scheduled and not urgent:
-                return
-            self._scheduled = True
-        self.worker.loop.asyncio_loop.call_soon_threadsafe(self._schedule, 0.0 if urgent else self.interval)
+        if self._outgoing.put(item, urgent=urgent):
+            delay = 0.0 if urgent else self.interval
+            self.worker.loop.asyncio_loop.call_soon_threadsafe(self._schedule, delay)
+
+    def finish(self, item: list[Any], task: str) -> None:
+        """Have the end of a task's last trial, and what it told before, travel with Dask's own word of the task's end.
+
+        That spares the scheduler a message for each trial. The end goes by itself where it might come before reports
+        that are on their way, or where this worker may be gone before Dask has said its word.
+        """
+        metadata = self.worker.state.tasks[task].metadata
+        metadata.pop(ENDING, None)
+        stays = self.recalled is None and self.worker.status == Status.running
+        if stays and (items := self._outgoing.take_away(set(trial_keys(task)), item)) is not None:
+            metadata[ENDING] = items
+        else:
+            self.put(item, urgent=True)
 
     def ask(self, item: list[Any], key: str, index: int) -> str:
         """Send a record, after whatever the same trial sent before, and wait for the decision."""
@@ -219,40 +229,35 @@ class Station(WorkerPlugin):  # type: ignore[misc]
 
     async def _flush(self) -> None:
         async with self._flushing:  # one at a time: the order of a trial's records is kept
-            with self._lock:
-                items, self._buffer = self._buffer, []
-                self._scheduled = False
-            if not items:
+            if not (items := self._outgoing.take()):
                 return
             try:
                 answer = await self._call("report", worker=self.worker.address, items=items)
             except Exception:  # the link is broken, whatever the connection pool calls it
                 self._put_back(items)
                 return
+            self._outgoing.arrived(items)
             if answer is None:  # the scheduler knows the operation no longer: the search is over
                 self.stale.add("*")
             else:
                 self.stale.update(answer["stale"])
                 self.interval = answer["interval"]
 
-    def _put_back(self, items: list[list[Any]]) -> None:
-        with self._lock:
-            self._buffer[:0] = items
-            self._scheduled = self.worker.status == Status.running and "*" not in self.stale
-        if self._scheduled:
+    def _put_back(self, items: Items) -> None:
+        goes_on = self.worker.status == Status.running and "*" not in self.stale
+        self._outgoing.put_back(items, due=goes_on)
+        if goes_on:
             self._schedule(_RETRY)
 
     async def _ask(self, item: list[Any], key: str, index: int) -> str:
         async with self._flushing:
-            with self._lock:
-                items = [i for i in self._buffer if i[1] == key]
-                self._buffer = [i for i in self._buffer if i[1] != key]
-        items.append(item)
+            items = self._outgoing.take_of(key, item)
         try:
             decision = await self._call("ask", worker=self.worker.address, items=items, key=key, index=index)
         except Exception:  # a broken link never stops a trial, and its reports still count
             self._put_back(items)
             return Decision.CONTINUE.value
+        self._outgoing.arrived(items)
         return decision or "STALE"  # None: the scheduler knows the operation no longer
 
 
@@ -338,7 +343,13 @@ def run_task(payload: bytes) -> None:
                 item = _run(station, errand, channel)
             else:
                 item = ("unbegun",)
-            station.put(channel.item("end", item), urgent=errand is errands[-1])
+            told = channel.item("end", item)
+            if errand is not errands[-1]:
+                station.put(told)
+            elif item[0] == "bounced":  # at this word the relay pauses the worker: not while Dask ends the task
+                station.put(told, urgent=True)
+            else:
+                station.finish(told, task)
     finally:
         station.running.discard(task)
 

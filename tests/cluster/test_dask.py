@@ -608,7 +608,8 @@ def test_a_broken_link_never_stops_a_trial_and_loses_no_report(error: Exception)
         link = _Link([error, {"stale": [], "interval": 0.1}])
         station = Station("t", None, None)  # type: ignore[arg-type]
         await station.setup(link)  # type: ignore[arg-type]
-        station._buffer = [["report", "k", 1, "earlier"], ["report", "other", 1]]
+        for item in (["report", "k", 1, "earlier"], ["report", "other", 1]):
+            station._outgoing.put(item, urgent=False)
         assert await station._ask(["report", "k", 1, "asked"], "k", 2) == "CONTINUE"
         await station._flush()
         kept = [item for item in link.calls[-1]["items"] if item[1] == "k"]
@@ -622,7 +623,7 @@ def test_a_station_whose_search_is_over_abandons_its_trials() -> None:
         station = Station("t", None, None)  # type: ignore[arg-type]
         await station.setup(_Link([None, None]))  # type: ignore[arg-type]
         assert await station._ask(["report", "k", 1], "k", 1) == "STALE"
-        station._buffer = [["report", "k", 1]]
+        station._outgoing.put(["report", "k", 1], urgent=False)
         await station._flush()
         assert station.stale == {"*"}
 
@@ -646,11 +647,15 @@ def test_what_dhpo_uses_of_distributed_is_still_there(clean: Client) -> None:
         from distributed.worker import thread_state
 
         task = get_worker().state.tasks[thread_state.key]
+        task.metadata["spied"] = [1, {"a": None}]
         return [task.run_id, task.state, hasattr(get_worker().loop, "asyncio_loop")]
 
     assert clean.run_on_scheduler(scheduler_has) == []
     assert set(map(tuple, clean.run(worker_has).values())) == {()}
-    run_id, state, has_loop = clean.submit(task_has, pure=False).result(timeout=10)
+    future = clean.submit(task_has, pure=False)
+    run_id, state, has_loop = future.result(timeout=10)
+    told = clean.run_on_scheduler(lambda dask_scheduler: dask_scheduler.tasks[future.key].metadata)
+    assert list(told["spied"]) == [1, {"a": None}]
     assert isinstance(run_id, int)
     assert (state, has_loop) == ("executing", True)
     for name in ("transition", "add_worker", "remove_worker", "remove_client", "start", "close"):

@@ -22,6 +22,7 @@ from dhpo.executors._runs import Run
 from dhpo.executors.relay import Relay
 from dhpo.journal import read
 from dhpo.searchers.random import RandomSearcher
+from dhpo.worker.keys import ENDING
 
 N = 1_000
 
@@ -179,7 +180,7 @@ def test_the_relay_tells_the_ends_of_a_pack_one_by_one_and_the_last_with_its_slo
             task = "trial-t-7-1+3"
             run = Run(task, 5, "tcp://w:1")
             relay.runs.by_trial.update(dict.fromkeys(run.left, run))
-            scheduler.tasks[task] = SimpleNamespace(run_id=5)  # type: ignore[assignment]
+            scheduler.tasks[task] = SimpleNamespace(run_id=5, metadata=None)  # type: ignore[assignment]
             keys = list(run.left)
             assert keys == ["trial-t-7-1", "trial-t-8-1", "trial-t-9-1"]
             ends = [["end", key, 5, "end", i] for i, key in enumerate(keys)]
@@ -196,6 +197,27 @@ def test_the_relay_tells_the_ends_of_a_pack_one_by_one_and_the_last_with_its_slo
             assert relay.runs.void == set(keys)
             relay.transition(task, "released", "forgotten")
             assert relay.runs.void == set()
+
+    asyncio.run(main())
+
+
+def test_the_end_of_a_trial_comes_with_that_of_its_task_where_it_counts() -> None:
+    async def main() -> None:
+        async with Scheduler(dashboard_address=":0", port=0) as scheduler:
+            relay = Relay("t", {}, "client")
+            await relay.start(scheduler)
+            for number, sent_by in enumerate((5, 4)):  # the second one by an earlier run of the task
+                task = f"trial-t-{number}-1"
+                run = Run(task, 5, "tcp://w:1")
+                relay.runs.by_trial[task] = run
+                told = [["report", task, sent_by, number, 1, 1, 1.0, {"objective": 1.0}], ["end", task, sent_by, "end"]]
+                scheduler.tasks[task] = SimpleNamespace(  # type: ignore[assignment]
+                    run_id=5, metadata={ENDING: told}, processing_on=None
+                )
+                relay.transition(task, "processing", "memory", worker="tcp://w:1")
+            records = [record for _, record in (await relay.exchange(0, 0))["records"]]
+            assert records == [["report", 0, 1, 1, 1.0, {"objective": 1.0}], ["end", "trial-t-0-1", "end"]]
+            assert list(relay.runs.by_trial) == ["trial-t-1-1"]
 
     asyncio.run(main())
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from distributed import Client, Event, Scheduler, Worker, versions
+from distributed.comm import CommClosedError
 from distributed.scheduler import SchedulerState
 
+from dhpo.clusters._direct_send import DirectSend
 from dhpo.clusters._own_scheduler import OwnScheduler, compared_with_one
 from dhpo.clusters._scheduler import Roll, make_room
 
@@ -35,7 +37,10 @@ def test_dask_still_calls_what_is_replaced() -> None:
     assert "error_message" in inspect.unwrap(Scheduler.add_worker).__code__.co_names
     assert '"remove-worker"' in inspect.getsource(inspect.unwrap(Scheduler.remove_worker))
     assert "worker_send" in inspect.unwrap(Scheduler.remove_worker).__code__.co_names
-    for name in ("add_resources", "release_resources", "decide_worker_non_rootish"):
+    for name in (
+        "add_resources", "release_resources", "decide_worker_non_rootish", "decide_worker_rootish_queuing_enabled",
+        "handle_worker",
+    ):  # fmt: skip
         assert name in Scheduler.__dict__ or name in SchedulerState.__dict__
 
 
@@ -110,6 +115,90 @@ def test_a_worker_that_leaves_is_no_news_to_the_others_and_its_task_runs_elsewhe
         assert told
 
     with_cluster(3, {}, body)
+
+
+def test_many_tasks_go_to_workers_that_do_nothing_without_a_look_at_every_worker() -> None:
+    async def body(scheduler: OwnScheduler, workers: list[Worker], client: Client) -> None:
+        scheduler.is_rootish = lambda ts: True  # type: ignore[method-assign]
+        looked: list[Any] = []
+        stock = SchedulerState.decide_worker_rootish_queuing_enabled
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                SchedulerState, "decide_worker_rootish_queuing_enabled", lambda self: looked.append(1) or stock(self)
+            )
+            futures = client.map(hold, ["go"] * 30, range(30), pure=False)
+            while sum(len(ws.processing) for ws in scheduler.workers.values()) < 30:
+                await asyncio.sleep(0.01)
+            assert {len(ws.processing) for ws in scheduler.workers.values()} == {1}
+            assert not looked
+            more = client.map(hold, ["go"] * 200, range(30, 230), pure=False)  # nobody does nothing any more
+            while not scheduler.queued:
+                await asyncio.sleep(0.01)
+            assert looked
+        await Event("go").set()
+        assert await client.gather([*futures, *more]) == list(range(230))
+
+    with_cluster(30, {}, body)
+
+
+class Wire:
+    """A connection that takes its time."""
+
+    def __init__(self) -> None:
+        self.written: list[list[int]] = []
+        self.free = asyncio.Event()
+        self.is_closed = False
+        self.error: Exception | None = None
+
+    async def write(self, payload: list[int], **_: Any) -> int:
+        await self.free.wait()
+        if self.error is not None:
+            raise self.error
+        self.written.append(payload)
+        return 1
+
+    def closed(self) -> bool:
+        return self.is_closed
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def test_messages_of_one_turn_go_together_and_in_order() -> None:
+    async def main() -> None:
+        wire, stream = Wire(), DirectSend([0])
+        stream.send(1)
+        stream.start(wire)  # type: ignore[arg-type]
+        stream.send(2, 3)
+        await asyncio.sleep(0)
+        stream.send(4)
+        stream.send(5)
+        wire.free.set()
+        await stream.close()
+        assert wire.written == [[0, 1, 2, 3], [4, 5]]
+        assert wire.is_closed
+        with pytest.raises(CommClosedError):
+            stream.send(6)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [CommClosedError("gone"), TypeError("no message")])
+def test_a_message_that_cannot_be_written_ends_no_more_than_its_connection(error: Exception) -> None:
+    async def main() -> None:
+        wire, stream = Wire(), DirectSend([])
+        stream.start(wire)  # type: ignore[arg-type]
+        wire.error = error
+        wire.free.set()
+        stream.send(1)
+        await stream.close(10)
+        assert wire.written == []
+        assert wire.is_closed
+
+    asyncio.run(main())
 
 
 def _noting(handle: Callable[..., Any], told: list[str]) -> Callable[..., Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from dhpo.executors._outbox import Outbox
 
 
@@ -72,4 +74,31 @@ def test_more_slots_are_seen_without_a_word() -> None:
         slots.slots = 2
         assert (await asyncio.wait_for(outbox.exchange(0, 0, slots), 60))["slots"] == 2
 
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("n_slots", "pause"), [(4, None), (1500, 0.03), (10**9, 0.05)])
+def test_a_driver_of_few_slots_is_answered_at_once_and_one_of_many_with_time_between(
+    n_slots: int, pause: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def main() -> None:
+        outbox, now = Outbox(), 100.0
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        await outbox.breathe()
+        await outbox.exchange(0, 0, lambda: n_slots)
+        assert slept == []
+        await outbox.breathe()
+        assert slept == ([] if pause is None else [pytest.approx(pause)])
+        now += 1.0  # it is long ago that the driver was answered
+        slept.clear()
+        await outbox.breathe()
+        assert slept == []
+        monkeypatch.undo()
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     asyncio.run(main())
