@@ -1,6 +1,7 @@
 """The benchmarks: ``python -m benchmarks`` lists them, ``python -m benchmarks NAME [options]`` runs one, ``all`` all.
 
-``all --peers`` also runs the other optimisers, where there is a script for them.
+``all`` leaves out those of ``APART``: what needs a Slurm to run on, or a long time. ``all --peers`` also runs the other
+optimisers, where there is a script for them.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ HERE = Path(__file__).parent
 COMMANDS = {
     "startup": ("M1: from start to exit with 10 no-op trials; import dhpo", ("optuna", "smac", "dehb")),
     "throughput": ("M2: no-op trials per second", ("optuna", "dehb", "dask-ml")),
-    "reports": ("M3: reports per second, and how soon a decision comes", ()),
+    "reports": ("M3: reports per second, and how soon a decision comes", ("optuna",)),
     "proposals": ("M4: seconds per proposal by the number of observations", ("optuna", "smac", "dehb")),
-    "utilisation": ("M5: busy share of 100 to 2,000 workers", ()),
+    "utilisation": ("M5: busy share of 100 to 2,000 workers", ("optuna",)),
     "data": ("M6: one array for all trials, memory and bytes moved", ()),
     "resume": ("M7: a driver killed, and long journals read back", ("optuna",)),
     "memory": ("M8: memory of the driver and the scheduler", ()),
     "growth": ("M8: time per event by the number of past events", ()),
+    "views": ("what people look at, with 100,000 trials of 50 reports each", ()),
+    "soak": ("M8: a search of 20 minutes whose workers are killed at random", ()),
+    "slurm_storm": ("a search on a real Slurm with short walltimes and cancelled jobs", ()),
     "journal": ("appends to a journal, and reading it", ()),
     "encoding": ("configurations sampled, encoded and decoded", ()),
     "isolation": ('what isolation="process" costs', ()),
     "scaling": ("where the limits lie with 10,000 workers", ()),
     "quality_sphere": ("search quality on a sphere, with and without transfer", ()),
 }
+#: What ``all`` does not run, and why.
+APART = {"soak": "takes 20 minutes", "slurm_storm": "needs Slurm"}
 
 
 def script(name: str) -> Path:
@@ -39,9 +45,12 @@ def run(name: str, *options: str) -> int:
 
 
 def run_all(peers: bool) -> int:
-    """Run all of them one after another; return 1 if any failed."""
+    """Run them one after another, but those apart; return 1 if any failed."""
     failed = []
     for name, (what, theirs) in available().items():
+        if name in APART:
+            print(f"\n## {name} was left out: it {APART[name]} (python -m benchmarks {name})", flush=True)
+            continue
         print(f"\n## {name}: {what}", flush=True)
         if run(name, *(("--peers", *theirs) if peers and theirs else ())):
             failed.append(name)
@@ -62,7 +71,9 @@ def main() -> int:
     if name in available():
         return run(name, *options)
     for known, (what, theirs) in available().items():
-        print(f"{known:15} {what}" + (f" (--peers {' '.join(theirs)})" if theirs else ""))
+        more = f" (--peers {' '.join(theirs)})" if theirs else ""
+        more += f" (not among all: {APART[known]})" if known in APART else ""
+        print(f"{known:15} {what}{more}")
     print("\nRun one by its name, with --help for its options; or all of them: python -m benchmarks all [--peers]")
     return 2 if name not in ("", "-h", "--help") else 0
 

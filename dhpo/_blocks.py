@@ -82,6 +82,11 @@ class Block(NamedTuple):
             yield self if not cuts else self._part(begin, end)
             begin = end
 
+    def parts(self, most: int) -> Iterator[Block]:
+        """The block cut in parts of so many events at most."""
+        for begin in range(0, self.size, most):
+            yield self if self.size <= most else self._part(begin, min(begin + most, self.size))
+
     def _part(self, begin: int, end: int) -> Block:
         rows = slice(*np.searchsorted(self.reports.place, [begin, end]))
         first, last = np.searchsorted(self.places, [begin, end])

@@ -14,6 +14,8 @@ from dhpo.pareto import non_dominated
 
 #: AutoGluon's key of the trial and the resource of a point of the front, spelt as there.
 KEY = "task_id-ressource"
+#: Of more points than that, those are left out first that some point of a sample of this size is better than.
+_MANY, _SAMPLE = 50_000, 2_000
 
 
 def retrieve_pareto_front(
@@ -60,9 +62,25 @@ def retrieve_pareto_front(
 
 def front_rows(costs: NDArray[np.float64], *, strict: bool, unique: bool) -> NDArray[np.intp]:
     """The rows that are in the front; ``strict`` as in :func:`retrieve_pareto_front`."""
-    if not len(costs):
-        return np.empty(0, dtype=np.intp)
-    return np.flatnonzero(non_dominated(costs, strict=not strict, unique=unique))
+    rows = contenders(costs)
+    if not len(rows):
+        return rows
+    return rows[non_dominated(costs[rows], strict=not strict, unique=unique)]
+
+
+def contenders(costs: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The rows without most of those that another row is better than in all columns: what is left has the same front.
+
+    Args:
+        costs: (n, m); a row with a NaN is left.
+    """
+    rows = np.arange(len(costs))
+    if len(costs) <= _MANY:
+        return rows
+    sample = costs[:: len(costs) // _SAMPLE]
+    for point in sample[non_dominated(sample, unique=True)]:
+        rows = rows[~np.all(costs[rows] > point, axis=1)]
+    return rows
 
 
 def front_point(trial: str, resource: Any, costs: NDArray[np.float64], objectives: Objectives) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dhpo._blocks import Block
+from dhpo._rows import RETURNED, Arrivals, Rows, kept_rows
 from dhpo._sieve import Sieve
 from dhpo._trials import FoldedBlock, TrialFold, TrialRecord
 from dhpo.events import Event, TrialReported
 from dhpo.objectives import Objectives
-
-_RETURNED = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +52,34 @@ class PointFold:
         self.fold = TrialFold(objectives)  # with the trials that run
         self.ended: list[TrialRecord] = []  # in the order of their ends
         self.n_reports = 0
-        self._rows = array("d")
+        self.rows = Rows(len(objectives))
+        self._sieve = Sieve()
 
     def extend(self, batches: Iterable[list[Event]]) -> None:
-        """Fold more batches."""
-        fold, rows, objectives = self.fold, self._rows, self.objectives
+        """Fold batches of events, one by one."""
+        fold, objectives = self.fold, self.objectives
         ordinal = self.n_reports - 1
         for batch in batches:
+            found: list[tuple[float, ...]] = []
             for event in batch:
                 if type(event) is TrialReported:
                     ordinal += 1
                     costs = fold.report(event)
                     if costs is not None:
-                        rows.extend((ordinal, event.trial, event.attempt, event.resource, event.time, *costs))
+                        found.append((ordinal, event.trial, event.attempt, event.resource, event.time, *costs))
                 elif (record := fold.apply(event)) is not None:
                     self.ended.append(record)
                     if (row := _returned(record, objectives)) is not None:
-                        rows.extend(row)
+                        found.append(row)
+            if found:
+                self.rows.add(np.array(found, dtype=float))
         self.n_reports = ordinal + 1
 
     def extend_blocks(self, blocks: Iterable[Block]) -> None:
-        """Fold blocks: the same in a fraction of the time. Those of a whole journal, before anything else."""
-        sieve = Sieve()
+        """Fold blocks, from the first one of a search on: the same in a fraction of the time."""
         for block in blocks:
             for part in block.sessions():
-                found = self.fold.block(part, sieve.runs(part))
+                found = self.fold.block(part, self._sieve.runs(part))
                 self._add(part, found)
 
     def _add(self, block: Block, found: FoldedBlock) -> None:
@@ -108,15 +109,23 @@ class PointFold:
         if extra:
             table = np.vstack([table, np.array(extra)])
             table = table[np.argsort(np.concatenate([places, at]), kind="stable")]
-        self._rows.frombytes(table.tobytes())
+        self.rows.add(table)
         self.n_reports += len(reports) + len(found.reports)
 
     def points(self) -> Points:
         """All points so far."""
-        return _points(self._table())  # copies of its columns
+        return _points(self.rows, np.arange(len(self.rows)))
+
+    def points_of(self, trials: NDArray[np.int64]) -> Points:
+        """The points of some trials; ``arrival`` is among these."""
+        return _points(self.rows, np.flatnonzero(np.isin(self.rows.trial, trials)))
+
+    def arrivals(self) -> Arrivals:
+        """All points so far in the order in which they came, without sorting them."""
+        return self.rows.arrivals()
 
     def best(self, column: int) -> tuple[int, float, list[float]] | None:
-        """The point of the least cost, of equal ones that which came first, without sorting all of them.
+        """The point of the least cost, of equal ones that which came first.
 
         Args:
             column: of the objective.
@@ -124,21 +133,11 @@ class PointFold:
         Returns:
             Its trial, resource and costs; None where there are no points.
         """
-        table = self._table()
-        if not len(table):
+        found = self.arrivals()
+        if not len(found.trial):
             return None
-        costs = table[:, 5 + column]
-        if (again := table[:, 2] > 1).any():
-            rows = np.flatnonzero(np.isin(table[:, 1], table[again, 1]))
-            rows = rows[np.argsort(table[rows, 1], kind="stable")]
-            costs = costs.copy()
-            costs[rows[~_kept(table[rows])]] = np.inf
-        _, trial, _, resource, _, *found = table[costs.argmin()].tolist()
-        return int(trial), resource, found
-
-    def _table(self) -> NDArray[np.float64]:
-        """The rows in the order in which they came: a view, which must be gone before more are added."""
-        return np.frombuffer(self._rows).reshape(-1, 5 + len(self.objectives))
+        row = int(found.costs[:, column].argmin())
+        return int(found.trial[row]), float(found.resource[row]), found.costs[row].tolist()
 
 
 def _returned(record: TrialRecord, objectives: Objectives) -> tuple[float, ...] | None:
@@ -150,35 +149,22 @@ def _returned(record: TrialRecord, objectives: Objectives) -> tuple[float, ...] 
     if costs is None or costs == known:
         return None
     resource = np.nan if record.resource is None else record.resource
-    return (_RETURNED, record.number, record.attempt, resource, record.gathered, *costs)
+    return (RETURNED, record.number, record.attempt, resource, record.gathered, *costs)
 
 
-def _points(table: NDArray[np.float64]) -> Points:
-    """The points of a table of rows. Column by column: another table of millions of rows would be large."""
-    order = np.argsort(table[:, 1], kind="stable")
-    if (table[:, 2] > 1).any():
-        order = order[_kept(table[order])]
-    trial = table[order, 1].astype(np.int64)
+def _points(rows: Rows, chosen: NDArray[np.intp]) -> Points:
+    """The points of some rows. Column by column: another table of millions of rows would be large."""
+    order = chosen[np.argsort(rows.trial[chosen], kind="stable")]
+    if (rows.attempt[chosen] > 1).any():
+        order = order[kept_rows(rows, order)]
+    trial = rows.trial[order]
     first = np.searchsorted(trial, trial)  # the row at which each row's trial begins
     return Points(
-        ordinal=table[order, 0].astype(np.int64),
+        ordinal=rows.ordinal[order],
         arrival=order.astype(np.int64, copy=False),
         trial=trial,
         index=np.arange(1, len(trial) + 1) - first,
-        resource=table[order, 3],
-        time=table[order, 4],
-        costs=table[order, 5:],
+        resource=rows.resource[order],
+        time=rows.time[order],
+        costs=rows.costs[order],
     )
-
-
-def _kept(table: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows of a table sorted by trial no later attempt has replaced."""
-    kept = np.ones(len(table), dtype=bool)
-    trials, attempts, resources = table[:, 1], table[:, 2], table[:, 3]
-    reports = table[:, 0] != _RETURNED
-    for trial in np.unique(trials[attempts > 1]):
-        begin, end = np.searchsorted(trials, [trial, trial + 1])
-        for row in range(begin + 1, end):
-            if reports[row] and attempts[row] > attempts[row - 1]:
-                kept[begin:row] &= resources[begin:row] < resources[row]
-    return kept

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dhpo._points import Points
+from dhpo._blocks import MAX_TRIALS
+from dhpo._rows import Arrivals
 from dhpo.errors import ObjectiveError
 from dhpo.objectives import Objectives
 from dhpo.pareto import hypervolume_trace, reference_point
@@ -47,26 +48,24 @@ def as_costs(reference: Mapping[str, float] | Sequence[float], objectives: Objec
     return np.array([sign * float(given[name]) for name, sign in zip(names, objectives.signs, strict=True)])
 
 
-def incumbents(points: Points, objectives: Objectives, column: int) -> pd.DataFrame:
+def incumbents(points: Arrivals, objectives: Objectives, column: int) -> pd.DataFrame:
     """A row for each improvement of one objective."""
     import pandas as pd
 
-    rows = points.by_arrival()
-    costs = points.costs[rows, column]
-    better = _falls(costs)
-    chosen = rows[better]
+    costs = points.costs[:, column]
+    better = falls(costs)
     return pd.DataFrame(
         {
-            "time": points.time[chosen],
-            "n_trials": _trials_so_far(points.trial[rows])[better],
-            "trial": points.trial[chosen],
-            "resource": points.resource[chosen],
+            "time": points.time[better],
+            "n_trials": _trials_so_far(points.trial)[better],
+            "trial": points.trial[better],
+            "resource": points.resource[better],
             "value": costs[better] * objectives.signs[column],
         }
     )
 
 
-def hypervolumes(points: Points, objectives: Objectives, reference: NDArray[np.float64] | None) -> pd.DataFrame:
+def hypervolumes(points: Arrivals, objectives: Objectives, reference: NDArray[np.float64] | None) -> pd.DataFrame:
     """A row for each growth of the hypervolume.
 
     Raises:
@@ -76,22 +75,20 @@ def hypervolumes(points: Points, objectives: Objectives, reference: NDArray[np.f
 
     if objectives.single:
         raise ObjectiveError("the hypervolume needs several objectives: see the incumbents of a single one")
-    rows = points.by_arrival()
-    volumes = np.empty(0)
-    if len(rows):
-        costs = points.costs[rows]
+    costs, volumes = points.costs, np.empty(0)
+    if len(costs):
         volumes = hypervolume_trace(costs, reference_point(costs) if reference is None else reference)
-    grows = _falls(-volumes)
+    grows = falls(-volumes)
     return pd.DataFrame(
         {
-            "time": points.time[rows][grows],
-            "n_trials": _trials_so_far(points.trial[rows])[grows],
+            "time": points.time[grows],
+            "n_trials": _trials_so_far(points.trial)[grows],
             "hypervolume": volumes[grows],
         }
     )
 
 
-def _falls(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def falls(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where a series goes below all that came before."""
     before = np.append(np.inf, np.minimum.accumulate(values)[:-1])[: len(values)]
     return np.asarray(values < before)
@@ -100,5 +97,10 @@ def _falls(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _trials_so_far(trials: NDArray[np.int64]) -> NDArray[np.int64]:
     """The number of distinct trials up to each row."""
     new = np.zeros(len(trials), dtype=np.int64)
-    new[np.unique(trials, return_index=True)[1]] = 1
+    if len(trials) and trials.min() >= 0 and trials.max() < MAX_TRIALS:
+        first = np.empty(int(trials.max()) + 1, dtype=np.int64)
+        first[trials[::-1]] = np.arange(len(trials))[::-1]  # of equal ones the last assignment stays
+        new[first[trials]] = 1
+    else:
+        new[np.unique(trials, return_index=True)[1]] = 1
     return np.cumsum(new)

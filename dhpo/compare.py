@@ -8,10 +8,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dhpo._front import front_rows
 from dhpo._progress import as_costs, column_of
 from dhpo.errors import ObjectiveError, SettingError
 from dhpo.objectives import Objectives
-from dhpo.pareto import hypervolume, non_dominated, reference_point
+from dhpo.pareto import hypervolume, reference_point
 from dhpo.results import Results
 from dhpo.trial import Status
 
@@ -129,7 +130,7 @@ def _curve(results: Results, frame: Any, column: str, by: By) -> Curve:
         raise SettingError(f"by={by!r}: write 'time' or 'trials'")
     x, y = (frame[name].to_numpy(dtype=float) for name in ("time" if by == "time" else "n_trials", column))
     last = np.append(x[1:] != x[:-1], True)[: len(x)]  # of several improvements at one place the last counts
-    end = results.last_time if by == "time" else float(len(np.unique(results.points.trial)))
+    end = results.last_time if by == "time" else float(results.n_with_values)
     return Curve(x[last], y[last], end)
 
 
@@ -169,8 +170,9 @@ def band(curves: Sequence[Curve], middle: Middle = "median") -> Band:
 def common_reference(runs: Sequence[Results]) -> dict[str, float] | None:
     """A reference point for the hypervolumes of several searches: a tenth of the range worse than the worst of all."""
     objectives = runs[0].objectives
-    costs = [run.points.costs for run in runs if len(run.points)]
-    return objectives.values(reference_point(np.vstack(costs)).tolist()) if costs else None
+    costs = [run.folded.arrivals().costs for run in runs if run.n_with_values]
+    ends = [end for found in costs for end in (found.min(axis=0), found.max(axis=0))]
+    return objectives.values(reference_point(np.vstack(ends)).tolist()) if ends else None
 
 
 def attainment(runs: Sequence[Results], percentiles: Sequence[float] = (25, 50, 75)) -> dict[float, Array]:
@@ -191,7 +193,7 @@ def attainment(runs: Sequence[Results], percentiles: Sequence[float] = (25, 50, 
     objectives = runs[0].objectives
     if len(objectives) not in (2, 3):
         raise ObjectiveError(f"attainment surfaces of {len(objectives)} objectives cannot be had: two or three can")
-    fronts = [_front(run) for run in runs if len(run.points)]
+    fronts = [_front(run) for run in runs if run.n_with_values]
     if not fronts:
         return {p: np.empty((0, len(objectives))) for p in percentiles}
     sets = np.repeat(np.arange(len(fronts)), [len(front) for front in fronts])
@@ -201,8 +203,8 @@ def attainment(runs: Sequence[Results], percentiles: Sequence[float] = (25, 50, 
 
 
 def _front(run: Results) -> Array:
-    costs = run.points.costs
-    return costs[non_dominated(costs, unique=True)]
+    costs = run.folded.arrivals().costs
+    return costs[front_rows(costs, strict=True, unique=True)]
 
 
 def compare(
@@ -274,7 +276,7 @@ def _row(
     finals = [float(curve.y[-1]) for curve in curves if len(curve.y)]
     if by_volume and reference is not None:  # a front that does not beat the reference has a hypervolume of 0
         bound = as_costs(reference, objectives)
-        finals = [hypervolume(run.points.costs, bound) for run in group if len(run.points)]
+        finals = [hypervolume(_front(run), bound) for run in group if run.n_with_values]
     sizes = None if objectives.single else _median([len(_front(run)) for run in group])
     return Row(label, len(group), _median([len(run) for run in group]), _median(failed),
                _median([run.last_time for run in group]), _median(finals) if finals else None, sizes,

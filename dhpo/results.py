@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from dhpo import journal
 from dhpo._blocks import Block, blocks_of
+from dhpo._collector import collector_at_rest
 from dhpo._frame import Columns, failure_reason, to_frame
-from dhpo._front import front_point, front_rows, retrieve_pareto_front
+from dhpo._front import contenders, front_point, front_rows, retrieve_pareto_front
 from dhpo._html import pairs, shown
 from dhpo._points import PointFold, Points
 from dhpo._progress import as_costs, column_of, hypervolumes, incumbents
@@ -109,6 +110,10 @@ class Results:
         """What happened, in batches, from the beginning."""
         return self._events()
 
+    def blocks(self) -> Iterable[Block]:
+        """The same by the block (see ``dhpo/_blocks.py``): of what was reported, the objectives only."""
+        return self._blocks()
+
     def records(self) -> list[TrialRecord]:
         """All trials: those that have ended in the order of their ends, then those that run or are paused."""
         return list(self._records.values())
@@ -116,7 +121,7 @@ class Results:
     @cached_property
     def points(self) -> Points:
         """All that was reported or returned, as columns."""
-        return self._folded.points()
+        return self.folded.points()
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each trial, with DeepHyper's columns.
@@ -172,7 +177,7 @@ class Results:
             final_only: let only the last report of each trial compete.
             resource: give the resource of each point (such as its epoch), not the number of its report.
         """
-        points = self.points
+        points = self._contenders(final_only)
         rows = points.last_rows() if final_only else np.arange(len(points))
         rows = rows[front_rows(points.costs[rows], strict=strict, unique=unique)]
         places: list[Any] = [_plain(r) for r in points.resource[rows]] if resource else points.index[rows].tolist()
@@ -190,7 +195,7 @@ class Results:
         Raises:
             ObjectiveError: the objective is unknown, or there are several and none is named.
         """
-        found = self._folded.best(column_of(self.objectives, objective))
+        found = self.folded.best(column_of(self.objectives, objective))
         if found is None:
             return None
         trial, resource, costs = found
@@ -209,7 +214,7 @@ class Results:
         Raises:
             ObjectiveError: the objective is unknown, or there are several and none is named.
         """
-        return incumbents(self.points, self.objectives, column_of(self.objectives, objective))
+        return incumbents(self.folded.arrivals(), self.objectives, column_of(self.objectives, objective))
 
     def hypervolume(self, reference: Mapping[str, float] | Sequence[float] | None = None) -> pd.DataFrame:
         """How the hypervolume of the front grew: ``time``, ``n_trials`` (as in :meth:`incumbents`), ``hypervolume``.
@@ -223,7 +228,7 @@ class Results:
             ObjectiveError: there is one objective only, or the reference does not fit the objectives.
         """
         costs = None if reference is None else as_costs(reference, self.objectives)
-        return hypervolumes(self.points, self.objectives, costs)
+        return hypervolumes(self.folded.arrivals(), self.objectives, costs)
 
     def failures(self) -> pd.DataFrame:
         """The failed and timed-out trials, in the order of their ends, with what went wrong."""
@@ -232,14 +237,20 @@ class Results:
         columns = ["trial", "status", "reason", "error", "traceback", "attempt", "worker", "time"]
         rows = [
             (r.number, r.status.value, failure_reason(r), r.error, r.traceback, r.attempt, r.worker, r.gathered)
-            for r in self._folded.ended
+            for r in self.folded.ended
             if r.failed
         ]
         return pd.DataFrame(rows, columns=columns)
 
     def values_by_trial(self) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         """For each trial the resources (NaN where it did not report) and the objectives, (reports, objectives)."""
-        points = self.points
+        return self._values(self.points)
+
+    def values_of(self, trials: NDArray[np.int64]) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """:meth:`values_by_trial` of some trials, without sorting the points of the others."""
+        return self._values(self.folded.points_of(trials))
+
+    def _values(self, points: Points) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
         values = points.costs * np.array(self.objectives.signs)
         ends = (points.last_rows() + 1).tolist()
         return {
@@ -262,9 +273,14 @@ class Results:
         return stopper.get("time_attr") or "report"
 
     @property
+    def n_with_values(self) -> int:
+        """How many trials have shown a value."""
+        return sum(record.values is not None for record in self._records.values())
+
+    @property
     def last_time(self) -> float:
         """The search's clock at the last result, in seconds."""
-        return float(self.points.time.max(initial=0.0))
+        return float(self.folded.arrivals().time.max(initial=0.0))
 
     def to_csv(self, path: Path | str) -> None:
         """Write :meth:`to_frame` as CSV."""
@@ -321,14 +337,25 @@ class Results:
         return f"<p>{shown(title)}</p>{table}"
 
     @cached_property
-    def _folded(self) -> PointFold:
+    def folded(self) -> PointFold:
+        """What the events were folded into: for what shows results in other forms."""
         folded = PointFold(self.objectives)
-        folded.extend_blocks(self._blocks())
+        with collector_at_rest():
+            folded.extend_blocks(self._blocks())
         return folded
+
+    def _contenders(self, final_only: bool) -> Points:
+        """The points of the trials that the front may have points of."""
+        found = self.folded.arrivals()
+        rows = np.arange(len(found.trial))
+        if final_only:
+            rows = np.sort(len(rows) - 1 - np.unique(found.trial[::-1], return_index=True)[1])
+        rows = rows[contenders(found.costs[rows])]
+        return self.folded.points_of(np.unique(found.trial[rows]))
 
     @cached_property
     def _records(self) -> dict[int, TrialRecord]:
-        return {record.number: record for record in (*self._folded.ended, *self._folded.fold.running.values())}
+        return {record.number: record for record in (*self.folded.ended, *self.folded.fold.running.values())}
 
     @cached_property
     def _columns(self) -> Columns:
@@ -337,8 +364,8 @@ class Results:
         return Columns(tuple(names), self.objectives)
 
     def _rows(self) -> list[dict[str, Any]]:
-        fold = self._folded.fold
-        rows = [self._columns.row(record) for record in self._folded.ended]
+        fold = self.folded.fold
+        rows = [self._columns.row(record) for record in self.folded.ended]
         return rows + [self._columns.row(record, cancelled=fold.finished) for record in fold.running.values()]
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dhpo._collector import collector_at_rest
 from dhpo._replay import replay
 from dhpo._version import __version__
 from dhpo.errors import ResumeError
@@ -104,7 +103,7 @@ class Session:
             if isinstance(self.searcher, Foresees):
                 unused = setup.stopper.bind(n_objectives, max_t=setup.max_t, seed=self.seed)  # small to send on
                 self.searcher.foresee(FirstJudged(unused, self.seed))
-            with _collector_at_rest():
+            with collector_at_rest():
                 self._replay()
         except BaseException:
             self.journal.close()
@@ -177,18 +176,6 @@ class Session:
         """Let go of the journal, and undo it where this session began it."""
         if isinstance(self.journal, FileJournal):
             self.journal.withdraw()
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Spare the garbage collector millions of values that hold no cycles: it would take a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _differences(there: Any, here: Any, path: str = "") -> list[str]:

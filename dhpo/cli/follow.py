@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from dhpo import control, journal
-from dhpo._codec import decode
 from dhpo._tail import Tail
 from dhpo.cli.facts import facts_of
 from dhpo.dashboard.summary import state_of, summary
@@ -87,6 +86,5 @@ class Follower:
 
     def _read(self) -> None:
         assert self._tail is not None
-        while bodies := self._tail.read():
-            for body in bodies:
-                self.view.apply(decode(body))
+        while (block := self._tail.read()) is not None:
+            self.view.extend([block])

@@ -140,9 +140,15 @@ def _trouble(numbers: dict[str, Any]) -> list[Line]:
 
 
 def incumbent(view: View, column: int) -> NDArray[np.float64]:
-    """The best cost of an objective so far, result by result."""
-    points = view.points()
-    return np.minimum.accumulate(points.costs[points.by_arrival(), column])
+    """The best cost of an objective so far, at some results that are evenly chosen."""
+    points = view.points
+    better = points.leaders.incumbents(column)
+    if not len(better):
+        return np.empty(0)
+    places = np.linspace(0, len(points.rows) - 1, min(_SPARK, len(points.rows))).astype(np.intp)
+    places = np.maximum(places, better[0])
+    best = better[np.searchsorted(better, places, side="right") - 1]
+    return np.asarray(points.rows.costs[best, column])
 
 
 def sparkline(costs: NDArray[np.float64], width: int, marks: str = UNICODE) -> str:
@@ -159,18 +165,17 @@ def _front(view: View) -> Block:
     names = view.objectives.names
     title = "Pareto front, best first objective first"
     header = ("trial", view.resource_name, *names, "configuration")
-    if view.objectives.single or not len(view.points()):
+    if view.objectives.single or not len(view.points):
         return Block(title, header, ())
-    points = view.points()
-    rows = view.front()
-    rows = rows[np.argsort(points.costs[rows, 0], kind="stable")][:_MOST_FRONT]
+    points, front = view.points.rows, view.points.leaders.front
+    rows = front[np.argsort(points.costs[front, 0], kind="stable")][:_MOST_FRONT]
     values = points.costs[rows] * np.array(view.objectives.signs)
     trials, resources = points.trial[rows].tolist(), points.resource[rows].tolist()
     found = [
         (trial, None if resource != resource else resource, *row, view.text_of(trial))
         for trial, resource, row in zip(trials, resources, values.tolist(), strict=True)
     ]
-    return Block(f"{title} ({len(view.front())} points)", header, found)
+    return Block(f"{title} ({len(front)} points)", header, found)
 
 
 def _rungs(view: View) -> Block:
@@ -185,7 +190,7 @@ def _rungs(view: View) -> Block:
 
 
 def _running(view: View) -> Block:
-    records, names = view.by_number(), view.objectives.names
+    records, names = view.trials, view.objectives.names
     rows = []
     for run in sorted(workers.running(view), key=lambda run: run.trial):
         record = records[run.trial]

@@ -17,7 +17,7 @@ def front_points(
     results: Results, *, strict: bool = False, unique: bool = False, final_only: bool = False
 ) -> list[dict[str, Any]]:
     """The points of the Pareto front: ``{"trial", "resource", "values", "config"}``, best first objective first."""
-    configs = results.config_history
+    configs = {str(record.number): dict(record.config) for record in results.records()}
     points = []
     for entry in results.pareto_front(strict=strict, unique=unique, final_only=final_only, resource=True):
         trial, resource = entry[KEY]
@@ -40,17 +40,16 @@ def front_table(results: Results, points: Sequence[Mapping[str, Any]]) -> str:
 def trial_rows(results: Results) -> list[dict[str, Any]]:
     """Every trial by its number: ``{"trial", "status", "known", "resource", "values", "error", "config"}``."""
     known = set(results.known())
-    statuses, configs, values = results.statuses(), results.config_history, results.values_by_trial()
+    statuses, records = results.statuses(), {record.number: record for record in results.records()}
     errors = _errors(results) if any(s in (Status.FAILED, Status.TIMED_OUT) for s in statuses.values()) else {}
     rows = []
     for number, status in statuses.items():
-        resource, last = None, None
-        if number in values and number not in errors:
-            resources, reported = values[number]
-            resource = _plain(float(resources[-1]))
-            last = dict(zip(results.objectives.names, reported[-1].tolist(), strict=True))
+        resource, last, record = None, None, records[number]
+        if record.values is not None and number not in errors:
+            resource = None if record.resource is None else _plain(float(record.resource))
+            last = {name: float(record.values[name]) for name in results.objectives.names}
         row = {"trial": number, "status": status.value, "known": number in known, "resource": resource}
-        rows.append({**row, "values": last, "error": errors.get(number), "config": configs[str(number)]})
+        rows.append({**row, "values": last, "error": errors.get(number), "config": dict(record.config)})
     return rows
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from dhpo.dashboard import tables, workers
 from dhpo.dashboard.rungs import rung_rows
 from dhpo.dashboard.summary import summary
@@ -71,15 +73,15 @@ def _cluster(view: View, arguments: Mapping[str, str]) -> dict[str, Any]:
 def _front(view: View, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
     """The points of the front; for one objective, its best point."""
     del arguments
-    points, records = view.points(), view.by_number()
+    rows, trials = view.points.rows, view.trials
     return [
         {
-            "trial": int(points.trial[row]),
-            "resource": float(points.resource[row]),
-            "values": view.objectives.values(points.costs[row].tolist()),
-            "config": dict(records[int(points.trial[row])].config),
+            "trial": int(rows.trial[row]),
+            "resource": float(rows.resource[row]),
+            "values": view.objectives.values(rows.costs[row].tolist()),
+            "config": dict(trials[int(rows.trial[row])].config),
         }
-        for row in view.front()
+        for row in view.points.leaders.front[np.argsort(rows.trial[view.points.leaders.front], kind="stable")]
     ]
 
 

@@ -6,14 +6,12 @@ Everything is bounded, whatever the size of the search: a plot has no use for mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dhpo._points import Points
-from dhpo._progress import hypervolumes, incumbents
 from dhpo._trials import TrialRecord
 from dhpo.dashboard.view import View
 from dhpo.trial import Status
@@ -50,6 +48,12 @@ def thinned(n: int, most: int) -> NDArray[np.intp]:
     return np.arange(0, n, stride)
 
 
+def steps(n: int, most: int) -> NDArray[np.intp]:
+    """As :func:`thinned`, with the last one besides."""
+    found = thinned(n, most)
+    return np.append(found, n - 1) if n and found[-1] != n - 1 else found
+
+
 def front(view: View, x: int, y: int) -> dict[str, Columns]:
     """The results as points of two objectives, and those of the Pareto front (over all objectives) among them.
 
@@ -61,11 +65,10 @@ def front(view: View, x: int, y: int) -> dict[str, Columns]:
     Returns:
         ``points``, ``front`` and, for two objectives, the ``steps`` up to which the front dominates.
     """
-    points = view.points()
-    best = view.front()
-    best = best[np.argsort(points.costs[best, x], kind="stable")]
-    others = points.by_arrival()[thinned(len(points), _MOST_POINTS)]
-    shown = {"points": _places(view, points, others, x, y), "front": _places(view, points, best, x, y)}
+    best = view.points.leaders.front
+    best = best[np.argsort(view.points.rows.costs[best, x], kind="stable")]
+    others = view.points.here()[thinned(len(view.points), _MOST_POINTS)]
+    shown = {"points": _places(view, others, x, y), "front": _places(view, best, x, y)}
     corners: Columns = {"x": [], "y": []}
     if len(view.objectives) == 2 and len(best) and x != y:
         corners = _steps(shown["front"]["x"], shown["front"]["y"])
@@ -81,8 +84,8 @@ def _steps(xs: Sequence[float], ys: Sequence[float]) -> Columns:
     return corners
 
 
-def _places(view: View, points: Points, rows: NDArray[np.intp], x: int, y: int) -> Columns:
-    signs = view.objectives.signs
+def _places(view: View, rows: NDArray[np.int64], x: int, y: int) -> Columns:
+    points, signs = view.points.rows, view.objectives.signs
     trials = points.trial[rows].tolist()
     return {
         "x": (points.costs[rows, x] * signs[x]).tolist(),
@@ -95,28 +98,26 @@ def _places(view: View, points: Points, rows: NDArray[np.intp], x: int, y: int) 
 
 def history(view: View, column: int) -> Columns:
     """The value by which each trial stands, by its number, for one objective."""
-    points = view.points()
-    rows = points.last_rows()
-    rows = rows[thinned(len(rows), _MOST_POINTS)]
-    records = view.by_number()
-    trials = points.trial[rows].tolist()
+    points = view.points
+    rows = points.last[points.in_order()[thinned(len(points.trials), _MOST_POINTS)]]
+    trials = points.rows.trial[rows].tolist()
     return {
         "trial": trials,
-        "value": (points.costs[rows, column] * view.objectives.signs[column]).tolist(),
-        "kind": [_KINDS[records[trial].status] for trial in trials],
+        "value": (points.rows.costs[rows, column] * view.objectives.signs[column]).tolist(),
+        "kind": [_KINDS[view.trials[trial].status] for trial in trials],
         "config": [view.text_of(trial) for trial in trials],
     }
 
 
 def incumbent(view: View, column: int) -> Columns:
     """The best value of one objective over the search's time; the last row stands at the present."""
-    points = view.points()
-    empty: Columns = {"time": [], "value": [], "trial": [], "config": []}
-    if not len(points):
-        return empty
-    frame = incumbents(points, view.objectives, column)
-    frame = frame.iloc[spread(len(frame), _MOST_STEPS)]
-    times, values, trials = (frame[name].tolist() for name in ("time", "value", "trial"))
+    rows = view.points.leaders.incumbents(column)
+    rows = rows[steps(len(rows), _MOST_STEPS)]
+    if not len(rows):
+        return {"time": [], "value": [], "trial": [], "config": []}
+    points = view.points.rows
+    times, trials = points.time[rows].tolist(), points.trial[rows].tolist()
+    values = (points.costs[rows, column] * view.objectives.signs[column]).tolist()
     return {
         "time": [*times, max(view.now, times[-1])],
         "value": [*values, values[-1]],
@@ -127,14 +128,13 @@ def incumbent(view: View, column: int) -> Columns:
 
 def hypervolume(view: View) -> Columns:
     """The hypervolume of the front over the search's time, by the reference point that all results so far give."""
-    points = view.points()
-    if view.objectives.single or not len(points):
+    if view.objectives.single or not len(view.points):
         return {"time": [], "value": []}
-    frame = hypervolumes(points, view.objectives, None)
-    if not len(frame):
+    rows, volumes = view.points.leaders.hypervolumes()
+    if not len(rows):
         return {"time": [], "value": []}
-    frame = frame.iloc[spread(len(frame), _MOST_STEPS)]
-    times, values = frame["time"].tolist(), frame["hypervolume"].tolist()
+    chosen = steps(len(rows), _MOST_STEPS)
+    times, values = view.points.rows.time[rows[chosen]].tolist(), volumes[chosen].tolist()
     return {"time": [*times, max(view.now, times[-1])], "value": [*values, values[-1]]}
 
 
@@ -144,27 +144,23 @@ def curves(view: View, column: int) -> dict[str, Columns]:
     Returns:
         ``curves``, one row for each trial; and ``ends``.
     """
-    points, records = view.points(), view.by_number()
-    reported = np.flatnonzero(np.isfinite(points.resource))
-    trials, first = np.unique(points.trial[reported], return_index=True)
-    bounds = [*first.tolist(), len(reported)]
-    best = _best_trials(view, points)
+    points = view.points
+    best = _best_trials(view, column)
     most = 1 if view.objectives.single else _MOST_OUTSTANDING
     outstanding = {best[place] for place in spread(len(best), most).tolist()}
-    chosen = _interesting(trials.tolist(), records, best)
+    chosen = _interesting(view, best)
+    chains = points.chains([points.slot(trial) or 0 for trial in chosen])
     lines: Columns = {name: [] for name in ("xs", "ys", "trial", "kind", "config")}
     ends: Columns = {name: [] for name in ("x", "y", "trial", "kind", "config")}
-    for place in sorted(chosen):
-        rows = reported[bounds[place] : bounds[place + 1]]
+    for trial, rows in zip(chosen, chains, strict=True):
+        rows = rows[np.isfinite(points.rows.resource[rows])]
         rows = rows[spread(len(rows), _MOST_PER_CURVE)]
-        record = records[int(trials[place])]
-        values = (points.costs[rows, column] * view.objectives.signs[column]).tolist()
-        resources = points.resource[rows].tolist()
-        kind = "best" if record.number in outstanding else ""
-        text = view.text_of(record.number)
-        _extend(lines, (resources, values, record.number, kind or _KINDS[record.status], text))
-        if record.status in (Status.STOPPED, Status.PAUSED):
-            _extend(ends, (resources[-1], values[-1], record.number, _KINDS[record.status], text))
+        values = (points.rows.costs[rows, column] * view.objectives.signs[column]).tolist()
+        resources = points.rows.resource[rows].tolist()
+        status, text = view.trials[trial].status, view.text_of(trial)
+        _extend(lines, (resources, values, trial, "best" if trial in outstanding else _KINDS[status], text))
+        if status in (Status.STOPPED, Status.PAUSED):
+            _extend(ends, (resources[-1], values[-1], trial, _KINDS[status], text))
     return {"curves": lines, "ends": ends}
 
 
@@ -173,28 +169,36 @@ def _extend(columns: Columns, row: Sequence[Any]) -> None:
         column.append(value)
 
 
-def _best_trials(view: View, points: Points) -> list[int]:
-    """The trials of the front, or, for one objective, all trials from the best one on."""
-    if not len(points):
-        return []
+def _best_trials(view: View, column: int) -> list[int]:
+    """The trials of the front, or, for one objective, the best trials, the best one first."""
+    points = view.points
     if not view.objectives.single:
-        rows = view.front()
-        return list(dict.fromkeys(points.trial[rows[np.argsort(points.costs[rows, 0], kind="stable")]].tolist()))
-    order = np.argsort(points.costs[:, 0], kind="stable")
-    return list(dict.fromkeys(points.trial[order].tolist()))[:_MOST_CURVES]
+        rows = points.leaders.front
+        rows = rows[np.argsort(points.rows.costs[rows, 0], kind="stable")]
+        return list(dict.fromkeys(points.rows.trial[rows].tolist()))
+    slots = points.in_order()
+    slots = slots[np.argsort(points.least[slots, column], kind="stable")[:_MOST_CURVES]]
+    return points.trials[slots].tolist()  # type: ignore[no-any-return]
 
 
-def _interesting(trials: Sequence[int], records: dict[int, TrialRecord], best: Sequence[int]) -> list[int]:
-    """The places of the trials to show: of the best, of those that run, and of those that ended last."""
-    if len(trials) <= _MOST_CURVES:
-        return list(range(len(trials)))
-    places = {trial: place for place, trial in enumerate(trials)}
+def _interesting(view: View, best: Sequence[int]) -> list[int]:
+    """The trials to show, by number, of those that reported: the best, those that run, and those that ended last."""
+    points = view.points
+    if len(points.trials) <= _MOST_CURVES:
+        return [trial for trial in np.sort(points.trials).tolist() if _reported(view.trials[trial])]
     n_best, n_running = (int(share * _MOST_CURVES) for share in _SHARES)
-    running = [t for t in reversed(trials) if records[t].status is Status.RUNNING]
-    latest = sorted((t for t in trials if records[t].status is not Status.RUNNING), key=lambda t: -records[t].gathered)
-    chosen = dict.fromkeys([t for t in best if t in places][:n_best] + running[:n_running])
-    for trial in latest:
+    open_ = [r for r in view.trials.open if _reported(r)]
+    running = sorted((r.number for r in open_ if r.status is Status.RUNNING), reverse=True)
+    latest = [r for r in open_ if r.status is not Status.RUNNING]
+    latest += [r for r in islice(reversed(view.trials.ended), 2 * _MOST_CURVES) if _reported(r)]
+    latest.sort(key=lambda record: (-record.gathered, record.number))
+    chosen = dict.fromkeys([t for t in best if _reported(view.trials[t])][:n_best] + running[:n_running])
+    for record in latest:
         if len(chosen) >= _MOST_CURVES:
             break
-        chosen[trial] = None
-    return [places[trial] for trial in chosen]
+        chosen[record.number] = None
+    return sorted(chosen)
+
+
+def _reported(record: TrialRecord) -> bool:
+    return record.resource is not None

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, Protocol
 
-from dhpo._codec import encode
+from dhpo._blocks import Block, blocks_of
 from dhpo._tail import Tail
 from dhpo.events import Event
 from dhpo.executors.base import Executor
 from dhpo.journal import FileJournal, Journal
+from dhpo.objectives import Objectives
 from dhpo.study import Study
 
 logger = logging.getLogger(__name__)
@@ -25,15 +27,17 @@ logger = logging.getLogger(__name__)
 _PERIOD, _AGAIN = 1.0, 5.0
 #: Seconds that the scheduler may take to answer at the search's start and end.
 _PATIENCE = 5.0
-#: Batches of a journal in memory that are encoded at once.
+#: Batches of a journal in memory that are read at once.
 _BATCHES = 64
+#: Events that are packed, or opened, at once.
+_PART = 4096
 
 
 class Source(Protocol):
     """Where the events come from."""
 
-    def read(self) -> list[bytes]:
-        """The encoded batches that have come since the last call, up to about a megabyte of them."""
+    def read(self) -> Block | None:
+        """The events that have come since the last call, or the first of many; None where there are none."""
 
 
 class MemorySource:
@@ -57,14 +61,15 @@ class MemorySource:
         """Begin again at the beginning."""
         self._past, self._news = None, []
 
-    def read(self) -> list[bytes]:
-        """The encoded batches that have come since the last call."""
+    def read(self) -> Block | None:
+        """The events that have come since the last call, or the first of many; None where there are none."""
         if self._past is None:
             self._past = self._journal.replay()
         batches = list(islice(self._past, _BATCHES))
         if not batches:
             batches, self._news = self._news[:_BATCHES], self._news[_BATCHES:]
-        return [encode(batch) for batch in batches]
+        goals = Objectives.parse(self._journal.header.settings.get("objectives")).names
+        return next(blocks_of([[event for batch in batches for event in batch]], goals), None)
 
 
 class Feed:
@@ -125,8 +130,8 @@ class Feed:
     async def leave(self) -> None:
         """Send the rest, where somebody looks, and take the feed off the scheduler."""
         source, self._source_followed = self._source_followed, None
-        while source is not None and (bodies := await self._read(source)):
-            await self._call("feed", bodies=bodies, all=False, facts=self._facts())
+        while source is not None and (blocks := await self._read(source)):
+            await self._call("feed", blocks=blocks, all=False, facts=self._facts())
         await self._call("leave")
 
     async def _follow(self) -> None:
@@ -135,9 +140,9 @@ class Feed:
             if not await self._call("wanted"):
                 return
             self._source_followed = source
-            bodies = await self._read(source)
-            await self._call("feed", bodies=bodies, all=not bodies, facts=self._facts())
-            if not bodies:
+            blocks = await self._read(source)
+            await self._call("feed", blocks=blocks, all=not blocks, facts=self._facts())
+            if not blocks:
                 await asyncio.sleep(_PERIOD)
 
     def _source(self) -> Source:
@@ -148,9 +153,10 @@ class Feed:
         return Tail(self._journal.path)
 
     async def _read(self, source: Source) -> list[bytes]:
+        """The news, packed."""
         if source is self._memory:  # which the loop's thread writes to
-            return source.read()
-        return await asyncio.to_thread(source.read)
+            return packed(source.read())
+        return await asyncio.to_thread(lambda: packed(source.read()))
 
     def _facts(self) -> dict[str, Any]:
         cluster = getattr(getattr(self._executor, "cluster", None), "state", None)
@@ -160,6 +166,11 @@ class Feed:
     async def _call(self, operation: str, **message: Any) -> Any:
         client = self._executor.client  # type: ignore[attr-defined]
         return await getattr(client.scheduler, f"dhpo_dashboard_{operation}_{self._token}")(**message)
+
+
+def packed(block: Block | None) -> list[bytes]:
+    """A block in parts that are opened one after the other: whoever does it can do something else in between."""
+    return [] if block is None else [pickle.dumps(part, protocol=5) for part in block.parts(_PART)]
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from dhpo.dashboard import charts, hyperparameters, workers
 from dhpo.dashboard.charts import Columns
-from dhpo.dashboard.rungs import rung_rows, rungs_of
+from dhpo.dashboard.rungs import rung_rows
 from dhpo.dashboard.summary import summary
 from dhpo.dashboard.text import label, objective_label
 from dhpo.dashboard.view import View
@@ -31,6 +31,7 @@ class Frame(NamedTuple):
     summary: dict[str, Any]
     columns: dict[str, Columns]
     labels: dict[str, str]
+    is_complete: bool = False  # whether all that has happened had been read
 
 
 def make_frame(view: View, choice: Choice, importance: Columns | None = None) -> Frame:
@@ -46,7 +47,7 @@ def make_frame(view: View, choice: Choice, importance: Columns | None = None) ->
     columns: dict[str, Columns] = {
         "incumbent": charts.incumbent(view, choice.objective),
         "hypervolume": charts.hypervolume(view),
-        "levels": {"level": list(rungs_of(view).levels)},
+        "levels": {"level": list(view.rungs.levels)},
         "busy": workers.busy(view),
         "importance": importance or {"name": [], "share": []},
         **charts.curves(view, choice.objective),

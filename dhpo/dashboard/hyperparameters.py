@@ -41,14 +41,14 @@ def parallel(view: View, column: int) -> dict[str, Columns]:
     axes: Columns = {name: [] for name in ("x", "name", "low", "high")}
     if view.problem is None:
         return {"lines": lines, "axes": axes}
-    records = _chosen(view, column)
+    records, costs = _chosen(view, column)
     names, unit, ends = _axes_of(view.problem, [r.config for r in records])
     goal = view.objectives.items[column]
-    values = np.array([_value(r, goal.name) for r in records])
+    values = costs * view.objectives.signs[column]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     scaled = (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
     unit = np.column_stack([unit, scaled]) if len(records) else np.empty((0, len(names) + 1))
-    ranks = _ranks(values * view.objectives.signs[column])
+    ranks = _ranks(costs)
     for row in np.argsort(ranks, kind="stable").tolist():
         record, present = records[row], np.flatnonzero(np.isfinite(unit[row]))
         entries = (present.tolist(), unit[row][present].tolist(), float(ranks[row]), record.number)
@@ -62,23 +62,16 @@ def parallel(view: View, column: int) -> dict[str, Columns]:
     return {"lines": lines, "axes": axes}
 
 
-def _chosen(view: View, column: int) -> list[TrialRecord]:
-    """The trials with a value: the best ones, and the latest."""
-    name, sign = view.objectives.names[column], view.objectives.signs[column]
-    records = [record for record in view.records() if record.values is not None and not record.failed]
-    if len(records) <= _MOST_LINES:
-        return records
-    best = sorted(records, key=lambda record: sign * _value(record, name))[: int(_BEST_SHARE * _MOST_LINES)]
-    chosen = {record.number: record for record in best}
-    for record in reversed(records):
-        if len(chosen) >= _MOST_LINES:
+def _chosen(view: View, column: int) -> tuple[list[TrialRecord], Array]:
+    """The trials with a value, the best ones and the latest, and their costs."""
+    records, costs = view.trials.with_values()
+    best = np.argsort(costs[:, column], kind="stable")[: int(_BEST_SHARE * _MOST_LINES)].tolist()
+    chosen = dict.fromkeys(best) if len(records) > _MOST_LINES else dict.fromkeys(range(len(records)))
+    for place in range(len(records) - 1, -1, -1):
+        if len(chosen) >= min(_MOST_LINES, len(records)):
             break
-        chosen.setdefault(record.number, record)
-    return list(chosen.values())
-
-
-def _value(record: TrialRecord, name: str) -> float:
-    return float((record.values or {})[name])
+        chosen[place] = None
+    return [records[place] for place in chosen], costs[list(chosen), column]
 
 
 def _ranks(costs: Array) -> Array:
@@ -108,12 +101,12 @@ def _axes_of(
 
 def sample(view: View, column: int) -> Sample | None:
     """What the importance is estimated from; None where there are too few results."""
-    name = view.objectives.names[column]
-    records = [record for record in view.records() if record.values is not None and not record.failed]
+    records, costs = view.trials.with_values()
     if view.problem is None or len(records) < LEAST:
         return None
-    records = [records[place] for place in spread(len(records), _MOST_SAMPLES)]
-    return Sample(view.problem, [r.config for r in records], np.array([_value(r, name) for r in records]))
+    places = spread(len(records), _MOST_SAMPLES)
+    values = costs[places, column] * view.objectives.signs[column]
+    return Sample(view.problem, [records[place].config for place in places.tolist()], values)
 
 
 def shares(sample: Sample) -> Columns:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-from dhpo._codec import decode
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from dhpo._blocks import Block
+    from dhpo.dashboard.desk import Desk
     from dhpo.dashboard.frame import Choice, Frame
     from dhpo.dashboard.frames import Frames
     from dhpo.dashboard.view import Facts, View
+    from dhpo.objectives import Objectives
+
+T = TypeVar("T")
 
 #: Seconds for which a search is followed after the last look at it.
 _ATTENTION = 60.0
-#: Events that are folded at once.
-_AT_ONCE = 500
 
 
 class Live:
@@ -43,8 +44,12 @@ class Live:
         self._seen = -_ATTENTION
 
     @cached_property
-    def view(self) -> View:
-        """What has happened so far."""
+    def _desk(self) -> Desk:
+        from dhpo.dashboard.desk import Desk
+
+        return Desk(self._empty())
+
+    def _empty(self) -> View:
         from dhpo.dashboard.view import View
 
         return View(self.settings, self.search_id, self.name)
@@ -53,7 +58,7 @@ class Live:
     def _frames(self) -> Frames:
         from dhpo.dashboard.frames import Frames
 
-        return Frames(self.view)
+        return Frames(self._empty(), self.ask)
 
     # For those who look.
 
@@ -78,8 +83,28 @@ class Live:
         """Whether the view has taken in all that there was."""
         return self._caught_up.is_set()
 
-    def frame(self, choice: Choice) -> Frame:
-        """What is to be shown now."""
+    @property
+    def is_being_read(self) -> bool:
+        """Whether anybody has looked so far."""
+        return "_desk" in self.__dict__
+
+    async def ask(self, question: Callable[[View], T]) -> T:
+        """What a question finds in the view of what has happened so far. It is asked in the thread of the view."""
+        return await self._desk.ask(question)
+
+    @cached_property
+    def objectives(self) -> Objectives:
+        """What the search is for."""
+        from dhpo.objectives import Objectives
+
+        return Objectives.parse(self.settings.get("objectives"))
+
+    def blank(self, choice: Choice) -> Frame:
+        """What is shown before the first frame of a choice is there."""
+        return self._frames.blank(choice)
+
+    def frame(self, choice: Choice) -> Frame | None:
+        """What is to be shown now; None where that is yet to be drawn up."""
         self.look()
         return self._frames.at(choice, complete=self.is_caught_up)
 
@@ -96,29 +121,33 @@ class Live:
         self.is_wanted()
         await self._wanted.wait()
 
-    async def extend(self, bodies: Sequence[bytes], *, all: bool, facts: Facts | None = None) -> None:
-        """Take in batches of events.
+    async def extend(self, blocks: Sequence[Block], *, all: bool, facts: Facts | None = None) -> None:
+        """Take in events.
 
         Args:
-            bodies: as JSON, the oldest first.
+            blocks: the oldest first, from the first one of the search on.
             all: whether these were the last ones there are now.
             facts: what the events do not tell.
         """
-        for body in bodies:
-            events = decode(body)
-            for begin in range(0, len(events), _AT_ONCE):
-                self.view.apply(events[begin : begin + _AT_ONCE])
-                await asyncio.sleep(0)
-        if facts is not None:
-            self.view.facts = facts
+
+        def take(view: View) -> None:
+            view.extend(blocks)
+            if facts is not None:
+                view.facts = facts
+
+        await self.ask(take)
         if all:
             self._caught_up.set()
         else:
             self._caught_up.clear()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Say that nothing more will come. What there is stays."""
         self.is_over = True
         self._caught_up.set()
-        if "view" in self.__dict__:
-            self.view.facts = self.view.facts._replace(running=False, workers=None)
+        if self.is_being_read:
+
+            def leave(view: View) -> None:
+                view.facts = view.facts._replace(running=False, workers=None)
+
+            await self.ask(leave)

@@ -19,6 +19,8 @@ from dhpo.dashboard.text import label, to_json
 
 #: Milliseconds between two looks at whether there is a new frame.
 _PERIOD = 1000
+#: Milliseconds after which a frame may be there that was asked for.
+_SOON = (50, 200, 500)
 _FILES = Path(__file__).parent
 _SHOW = "window.dhpo.show(JSON.parse(numbers.data.json[0]))"
 _READY = f"window.dhpo.connect((data) => {{ choice.data = data; }}); {_SHOW}"
@@ -48,20 +50,23 @@ class Page:
         self._live = live
         self._others = others
         self._choice = Choice()
-        self._frame: Frame = live.frame(self._choice)
+        self._frame: Frame = live.frame(self._choice) or live.blank(self._choice)
+        self._is_complete = self._frame.is_complete  # once it has been
         self._sources = {name: ColumnDataSource(columns) for name, columns in self._frame.columns.items()}
         self._shown: dict[str, Columns] = dict(self._frame.columns)
         self._numbers = ColumnDataSource({"json": [self._json()]})
         self._chosen = ColumnDataSource({name: [value] for name, value in self._choice._asdict().items()})
-        self._plots = make_figures(self._sources, live.view.objectives, self._frame.labels)
-        self._relabel()
+        self._plots = make_figures(self._sources, live.objectives, self._frame.labels)
+        relabel(self._plots, self._frame)
+        self._titled = _titles(self._frame)
+        self._unsent: list[str] = []  # the sources that are yet to show the frame
         self._assemble()
 
     def _assemble(self) -> None:
         document = self._document
         document.template = template()
         document.title = label(f"dhpo: {self._live.name}")
-        document.template_variables.update(legends=LEGENDS, single=self._live.view.objectives.single)
+        document.template_variables.update(legends=LEGENDS, single=self._live.objectives.single)
         # What belongs to no plot is sent with one: only what hangs on a root is kept in step with the browser.
         self._plots["incumbent"].tags = [self._numbers, self._chosen]
         for plot in self._plots.values():
@@ -71,27 +76,44 @@ class Page:
         self._numbers.js_on_change("data", CustomJS(args={"numbers": self._numbers}, code=_SHOW))
         self._chosen.on_change("data", self._choose)
         document.add_periodic_callback(self.update, _PERIOD)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look for a frame that has just been asked for."""
+        for milliseconds in _SOON:
+            self._document.add_timeout_callback(self.update, milliseconds)
 
     def update(self) -> None:
-        """Send what is new."""
+        """Look for what is new, and send it."""
+        if self._unsent:
+            return
         frame = self._live.frame(self._choice)
-        if frame is not self._frame:
+        if frame is not None and frame is not self._frame:
             self._frame = frame
-            for name, columns in frame.columns.items():
-                send(self._sources[name], self._shown[name], columns)
-            self._shown = dict(frame.columns)
-            self._relabel()
+            self._is_complete = self._is_complete or frame.is_complete
+            self._unsent = [name for name, columns in frame.columns.items() if columns != self._shown[name]]
+        self._send_next()
+
+    def _send_next(self) -> None:
+        """Send one source, and the next one a turn of the event loop later: nobody there waits for all of them."""
+        if self._unsent:
+            name = self._unsent.pop()
+            self._document.add_next_tick_callback(self._send_next)
+            columns = self._frame.columns[name]
+            send(self._sources[name], self._shown[name], columns)
+            self._shown[name] = columns
+            return
+        if self._titled != _titles(self._frame):
+            self._titled = _titles(self._frame)
+            relabel(self._plots, self._frame)
         text = self._json()
         if text != self._numbers.data["json"][0]:
             self._numbers.data = {"json": [text]}
 
-    def _relabel(self) -> None:
-        relabel(self._plots, self._frame)
-
     def _json(self) -> str:
         numbers = self._frame.summary | {
             "searches": dict(self._others()),
-            "caught_up": self._live.is_caught_up,
+            "caught_up": self._is_complete,
             "over": self._live.is_over,
         }
         return to_json(numbers | {"empty": _empty(self._frame), "kinds": _kinds(self._frame)}).decode()
@@ -102,8 +124,9 @@ class Page:
             values = {name: int(new[name][0]) for name in Choice._fields}
         except (KeyError, IndexError, TypeError, ValueError):
             return
-        self._choice = Choice(**values).within(len(self._live.view.objectives))
+        self._choice = Choice(**values).within(len(self._live.objectives))
         self.update()
+        self._look_soon()
 
 
 def _empty(frame: Frame) -> list[str]:
@@ -128,6 +151,11 @@ def _kinds(frame: Frame) -> dict[str, list[str]]:
     return kinds
 
 
+def _titles(frame: Frame) -> tuple[Any, ...]:
+    """What the plots are labelled by."""
+    return frame.labels, frame.columns["axes"]["x"], frame.columns["importance"]["name"]
+
+
 def _length(columns: Columns) -> int:
     return len(next(iter(columns.values())))
 
@@ -141,7 +169,7 @@ def send(source: ColumnDataSource, old: Columns, new: Columns) -> None:
             source.data = new
         return
     kept = n_old - gone
-    changed = [row for row in range(kept) if any(column[row] != old[name][row + gone] for name, column in new.items())]
+    changed = _changed(old, new, gone, kept)
     if 2 * len(changed) > n_new or (gone and changed):
         source.data = new
         return
@@ -157,7 +185,20 @@ def _gone(old: Columns, new: Columns) -> int | None:
     n_old, n_new = _length(old), _length(new)
     if not n_new:
         return None
-    for gone in range(n_old):
+    name, first = next(iter(new.items()))
+    gone = -1
+    while first[0] in old[name][gone + 1 :]:
+        gone = old[name].index(first[0], gone + 1)
         if all(column[0] == old[name][gone] for name, column in new.items()):
             return gone if n_old - gone <= n_new else None
     return 0 if n_old <= n_new else None
+
+
+def _changed(old: Columns, new: Columns, gone: int, kept: int) -> list[int]:
+    """Which of the rows that were there before are no longer the same."""
+    changed: set[int] = set()
+    for name, column in new.items():
+        before, now = old[name][gone:], column[:kept]
+        if before != now:
+            changed.update(row for row in range(kept) if before[row] != now[row])
+    return sorted(changed)

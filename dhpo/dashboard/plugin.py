@@ -6,7 +6,9 @@ and then what it grows by.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +62,17 @@ class DashboardPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     async def close(self) -> None:
         """Called when the scheduler ends."""
-        self._take_away()
+        await self.leave()
 
     async def leave(self) -> None:
         """The driver ends. What is shown stays, as long as the scheduler lives."""
         self._take_away()
+        if self.live is not None:
+            await self.live.close()
 
     def _take_away(self) -> None:
         for name in self._operations():
             self.scheduler.handlers.pop(name, None)
-        if self.live is not None:
-            self.live.close()
 
     async def mounted(self) -> bool:
         """Whether there is a page."""
@@ -82,8 +84,8 @@ class DashboardPlugin(SchedulerPlugin):  # type: ignore[misc]
             await self.live.until_wanted()
         return self.live is not None
 
-    async def feed(self, bodies: Sequence[bytes], all: bool, facts: Mapping[str, Any]) -> bool:
-        """Take in batches of events, the oldest first; whether they were all that there are now; and other facts.
+    async def feed(self, blocks: Sequence[bytes], all: bool, facts: Mapping[str, Any]) -> bool:
+        """Take in packed blocks of events, the oldest first; whether these were all there are now; and other facts.
 
         Returns:
             Whether somebody still looks.
@@ -92,13 +94,15 @@ class DashboardPlugin(SchedulerPlugin):  # type: ignore[misc]
             return False
         from dhpo.dashboard.view import Facts
 
-        await self.live.extend(bodies, all=all, facts=Facts(**facts, workers=self._workers()))
+        opened = await asyncio.to_thread(lambda: [pickle.loads(block) for block in blocks])
+        await self.live.extend(opened, all=all, facts=Facts(**facts, workers=self._workers()))
         return self.live.is_wanted()
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
         """Called by the scheduler: the driver may have died without a word."""
         if client == self.client:
             self._take_away()
+            scheduler.loop.add_callback(self.leave)
             scheduler.remove_plugin(self.name)
 
     def _workers(self) -> tuple[LiveWorker, ...]:

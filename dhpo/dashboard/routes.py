@@ -51,7 +51,7 @@ class _Answer(_Handler):
             raise HTTPError(503, reason="the search is still being read")
         arguments = {key: self.get_query_argument(key) for key in self.request.query_arguments}
         try:
-            text = answer(name, live.view, arguments)
+            text = await live.ask(lambda view: answer(name, view, arguments))
         except ValueError as error:
             raise HTTPError(400, reason=str(error)) from error
         self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -65,9 +65,9 @@ class _Metrics(_Handler):
         from dhpo.dashboard.metrics import exposition
         from dhpo.dashboard.summary import summary
 
-        found = [live for live in self.searches.all().values() if await live.ready(_PATIENCE)]
+        found = [await live.ask(summary) for live in self.searches.all().values() if await live.ready(_PATIENCE)]
         self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.finish(exposition(summary(live.view) for live in found))
+        self.finish(exposition(found))
 
 
 def routes(searches: Searches, prefix: str = "") -> list[tuple[Any, ...]]:

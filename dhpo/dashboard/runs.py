@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from dhpo._rows import Growing
 from dhpo.events import (
     Event,
     SessionOpened,
@@ -68,6 +71,9 @@ class RunLog:
     def __init__(self) -> None:
         self.runs: list[Run] = []  # that have ended, in the order in which this was told
         self.out: dict[int, tuple[int, float]] = {}  # trial -> (attempt, when it was given out), of what runs
+        self.started = Growing(np.float64)  # of these runs, as the following
+        self.ended = Growing(np.float64)
+        self.waited = Growing(np.float64)  # seconds from being given out to the beginning; without what was lost
         self.workers: dict[str, Worker] = {}
         self.n_lost = 0
         self.sessions: list[float] = []
@@ -105,6 +111,10 @@ class RunLog:
     def _add(self, run: Run) -> None:
         if run.worker:  # else it did not run, or nobody knows where
             self.runs.append(run)
+            self.started.add((run.started,))
+            self.ended.add((run.ended,))
+            if run.outcome != "lost":
+                self.waited.add((run.started - run.submitted,))
             if run.worker not in self.workers:
                 self.workers[run.worker] = Worker(len(self.workers))
             self.workers[run.worker].take(run)

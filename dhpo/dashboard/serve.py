@@ -106,9 +106,9 @@ class Dashboard:
         live = self._live
         while True:
             await live.until_wanted()
-            bodies = await asyncio.to_thread(self._tail.read)
-            await live.extend(bodies, all=not bodies, facts=self._facts(live.view))
-            if not bodies:
+            block = await asyncio.to_thread(self._tail.read)
+            await live.extend([] if block is None else [block], all=block is None, facts=await live.ask(self._facts))
+            if block is None:
                 await asyncio.sleep(_PERIOD)
 
 

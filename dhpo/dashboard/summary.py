@@ -8,7 +8,7 @@ import numpy as np
 
 from dhpo.dashboard import workers
 from dhpo.dashboard.view import View
-from dhpo.pareto import hypervolume, reference_point
+from dhpo.pareto import hypervolume
 from dhpo.trial import Status
 
 
@@ -41,7 +41,7 @@ def eta(view: View, ended: int) -> float | None:
 
 def summary(view: View) -> dict[str, Any]:
     """Everything in numbers, as JSON; null where it is not known."""
-    counts = view.counts()
+    counts = view.trials.counts()
     ended = sum(counts.values()) - counts[Status.RUNNING]
     speed = rate(view)
     return {
@@ -53,7 +53,7 @@ def summary(view: View) -> dict[str, Any]:
         "resource": view.resource_name,
         "hyperparameters": list(view.names),
         "trials": {status.value: count for status, count in counts.items()},
-        "known": view.n_known,
+        "known": view.trials.n_known,
         "num_trials": view.facts.num_trials,
         "ended": ended,
         "failed": counts[Status.FAILED] + counts[Status.TIMED_OUT],
@@ -74,34 +74,32 @@ def summary(view: View) -> dict[str, Any]:
 
 def best(view: View) -> list[dict[str, Any]]:
     """For each objective its best value, and whose it is; an empty list before there is any."""
-    points, records = view.points(), view.by_number()
+    points, trials = view.points, view.trials
+    rows = points.rows
     if not len(points):
         return []
-    arrivals = points.by_arrival()
     found = []
     for column, (goal, sign) in enumerate(zip(view.objectives, view.objectives.signs, strict=True)):
-        row = arrivals[points.costs[arrivals, column].argmin()]
-        trial = int(points.trial[row])
-        resource = float(points.resource[row])
+        row = int(points.leaders.incumbents(column)[-1])
+        resource = float(rows.resource[row])
         found.append(
             {
                 "objective": goal.name,
-                "value": float(points.costs[row, column] * sign),
-                "trial": trial,
+                "value": float(rows.costs[row, column] * sign),
+                "trial": int(rows.trial[row]),
                 "resource": None if np.isnan(resource) else resource,
-                "config": dict(records[trial].config),
+                "config": dict(trials[int(rows.trial[row])].config),
             }
         )
     return found
 
 
 def _front(view: View) -> dict[str, Any]:
-    points = view.points()
+    points = view.points
     if view.objectives.single or not len(points):
         return {"front_size": None if view.objectives.single else 0, "hypervolume": None}
-    rows = view.front()
-    volume = hypervolume(points.costs[rows], reference_point(points.costs))
-    return {"front_size": len(rows), "hypervolume": float(volume)}
+    front = points.leaders.front
+    return {"front_size": len(front), "hypervolume": hypervolume(points.rows.costs[front], points.leaders.reference)}
 
 
 def _workers(view: View) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def trial_columns(view: View) -> tuple[str, ...]:
 def trials(view: View, wanted: Wanted) -> Page:
     """The trials that are wanted."""
     columns = trial_columns(view)
-    records = (r for r in view.records() if wanted.status in ("", _status(r)))
+    records = (r for r in view.trials if wanted.status in ("", _status(r)))
     return page(columns, (_trial_row(view, record) for record in records), wanted)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dhpo._front import front_rows
-from dhpo._points import PointFold, Points
-from dhpo._trials import TrialRecord
+from dhpo._blocks import Block, blocks_of
+from dhpo._collector import collector_at_rest
+from dhpo._points import PointFold
+from dhpo.dashboard.index import PointIndex
+from dhpo.dashboard.levels import Rungs
+from dhpo.dashboard.roster import Roster
 from dhpo.dashboard.runs import RunLog
 from dhpo.dashboard.text import config_text
 from dhpo.errors import SpaceError
@@ -23,14 +23,10 @@ from dhpo.events import (
     TrialCompleted,
     TrialFailed,
     TrialPaused,
-    TrialReported,
     TrialTimedOut,
 )
 from dhpo.objectives import Objectives
 from dhpo.space import HpProblem
-from dhpo.trial import Status
-
-T = TypeVar("T")
 
 _MOST_TEXTS = 20_000
 
@@ -65,9 +61,12 @@ class View:
         settings: of the journal's header.
         search_id: of the journal's header.
         name: what people call the search.
+        fold: of all events, where there is one: :meth:`extend` then leaves it as it is.
     """
 
-    def __init__(self, settings: Mapping[str, Any], search_id: str = "", name: str = "") -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], search_id: str = "", name: str = "", fold: PointFold | None = None
+    ) -> None:
         self.settings = settings
         self.search_id = search_id
         self.name = name or search_id
@@ -80,21 +79,30 @@ class View:
         self.time = 0.0  # of the last event
         self.n_events = 0
         self.n_ended_since_opened = 0
-        self._fold = PointFold(self.objectives)
-        self._derived: dict[str, Any] = {}  # what follows from the events, until there are more of them
+        self._is_folded = fold is not None
+        self._fold = PointFold(self.objectives) if fold is None else fold
+        self._roster = Roster(self._fold)
         self._texts: dict[int, str] = {}
 
     def apply(self, events: Sequence[Event]) -> None:
         """Fold a batch of events."""
-        for event in events:
-            if type(event) is not TrialReported:
-                self._note(event)
-                self.log.apply(event)
-            if event.time > self.time:
-                self.time = event.time
-        self._fold.extend((list(events),))
-        self.n_events += len(events)
-        self._derived.clear()
+        self.extend(blocks_of((events,), self.objectives.names))
+
+    def extend(self, blocks: Iterable[Block]) -> None:
+        """Fold events by the block."""
+        with collector_at_rest():
+            for block in blocks:
+                self._take(block)
+
+    def _take(self, block: Block) -> None:
+        for event in block.others:
+            self._note(event)
+            self.log.apply(event)
+            self.time = max(self.time, event.time)
+        self.time = max(self.time, float(block.reports.time.max(initial=0.0)))
+        if not self._is_folded:
+            self._fold.extend_blocks((block,))
+        self.n_events += block.size
 
     def _note(self, event: Event) -> None:
         match event:
@@ -123,48 +131,34 @@ class View:
         """The search's clock, as far as it is known."""
         return self.time if self.facts.now is None else max(self.time, self.facts.now)
 
-    def _once(self, name: str, make: Callable[[], T]) -> T:
-        if name not in self._derived:
-            self._derived[name] = make()
-        found: T = self._derived[name]
-        return found
-
-    def points(self) -> Points:
+    @property
+    def points(self) -> PointIndex:
         """All results so far."""
-        return self._once("points", self._fold.points)
+        self._index.update()
+        return self._index
 
-    def front(self) -> NDArray[np.intp]:
-        """The rows of the points that are on the Pareto front; of equal ones the first."""
-        return self._once("front", lambda: front_rows(self.points().costs, strict=True, unique=True))
+    @property
+    def trials(self) -> Roster:
+        """All trials so far."""
+        self._roster.update()
+        return self._roster
 
     def text_of(self, trial: int) -> str:
         """A trial's configuration in one line."""
         if trial not in self._texts:
             if len(self._texts) >= _MOST_TEXTS:
                 self._texts.clear()
-            self._texts[trial] = config_text(self.by_number()[trial].config)
+            self._texts[trial] = config_text(self.trials[trial].config)
         return self._texts[trial]
 
-    def records(self) -> Iterator[TrialRecord]:
-        """All trials: those that have ended in the order of their ends, then those that run or rest."""
-        yield from self._fold.ended
-        yield from self._fold.fold.running.values()
+    @cached_property
+    def _index(self) -> PointIndex:
+        return PointIndex(self._fold.rows, self.rungs.levels)
 
-    def by_number(self) -> dict[int, TrialRecord]:
-        """All trials by their numbers."""
-        return self._once("by_number", lambda: {record.number: record for record in self.records()})
-
-    def counts(self) -> dict[Status, int]:
-        """Trials by status, without known ones."""
-        counts = dict.fromkeys(Status, 0)
-        for record in self.records():
-            counts[record.status] += not record.known
-        return counts
-
-    @property
-    def n_known(self) -> int:
-        """How many trials were added with their results."""
-        return sum(record.known for record in self._fold.ended)
+    @cached_property
+    def rungs(self) -> Rungs:
+        """The rungs that the stopper's settings say."""
+        return Rungs(self.settings.get("stopper"), {} if self.problem is None else self.problem.constants)
 
     @cached_property
     def problem(self) -> HpProblem | None:

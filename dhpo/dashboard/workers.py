@@ -12,7 +12,7 @@ from dhpo.dashboard.runs import Run
 from dhpo.dashboard.text import host_of, value_text
 from dhpo.dashboard.view import View
 
-_MOST_BARS = 5000
+_MOST_BARS = 2000
 _MOST_STEPS = 800
 _WAIT_SHOWN = 0.002  # of the search's time: shorter waits cannot be seen
 _UNKNOWN = "worker not told yet"
@@ -40,8 +40,12 @@ def rows_of(view: View) -> dict[str, int]:
     return rows
 
 
-def timeline(view: View) -> dict[str, Columns]:
+def timeline(view: View, most: int = _MOST_BARS) -> dict[str, Columns]:
     """The latest runs as bars in a row for each worker, the waits before them, and the losses.
+
+    Args:
+        view: of the search.
+        most: so many runs that have ended.
 
     Returns:
         ``bars``, ``out`` (of what runs now), ``waits`` (from a trial's being given out to its beginning), ``losses``.
@@ -51,7 +55,7 @@ def timeline(view: View) -> dict[str, Columns]:
     waits: Columns = {name: [] for name in ("row", "start", "end", "trial", "seconds")}
     losses: Columns = {name: [] for name in ("row", "time", "trial", "worker")}
     n_unknown = 0
-    for run in [*view.log.runs[-_MOST_BARS:], *running(view)]:
+    for run in [*view.log.runs[-most:], *running(view)]:
         if run.worker:
             row = rows.setdefault(run.worker, len(rows))
         else:  # in rows of their own, below all
@@ -78,11 +82,10 @@ def _add(columns: Columns, *row: Any) -> None:
 
 def busy(view: View) -> Columns:
     """How many workers were busy, and how many had been seen, over the search's time."""
-    runs = [*view.log.runs, *running(view)]
-    if not runs:
+    starts = np.sort(np.append(view.log.started.values, [run.started for run in running(view)]))
+    if not len(starts):
         return {"time": [], "busy": [], "seen": []}
-    starts = np.sort([run.started for run in runs])
-    ends = np.sort([run.ended for run in runs if run.outcome != "running"])
+    ends = np.sort(view.log.ended.values)
     seen = np.sort([worker.first for worker in view.log.workers.values()])
     times = np.unique(np.concatenate([starts, ends, [max(view.now, float(starts[0]))]]))
     times = times[spread(len(times), _MOST_STEPS)]
@@ -114,8 +117,8 @@ def utilisation(view: View) -> float | None:
 
 def waits(view: View) -> tuple[float, float] | None:
     """The median and the longest wait of a trial for its worker, in seconds; None before any run has ended."""
-    seconds = [run.started - run.submitted for run in view.log.runs if run.outcome != "lost"]
-    return (max(0.0, float(np.median(seconds))), max(0.0, max(seconds))) if seconds else None
+    seconds = view.log.waited.values
+    return (max(0.0, float(np.median(seconds))), max(0.0, float(seconds.max()))) if len(seconds) else None
 
 
 def table(view: View) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dhpo._points import Points
 from dhpo.dashboard.view import View
@@ -31,9 +30,8 @@ def view_of(results: Results) -> View:
 
 
 def _view(results: Results) -> View:
-    view = View(results.settings)
-    for batch in results.events():
-        view.apply(batch)
+    view = View(results.settings, fold=results.folded)
+    view.extend(results.blocks())
     return view
 
 
@@ -78,14 +76,13 @@ def response_of(results: Results, column: int) -> Response:
 
 
 def _response(results: Results, column: int) -> Response:
-    encoding, points = problem_of(results).encoding, results.points
-    chosen = _chosen(points, column)
+    encoding, points = problem_of(results).encoding, _chosen(results, column)
     configs = {record.number: record.config for record in results.records()}
-    trials = np.unique(points.trial[chosen]).tolist()
+    trials = np.unique(points.trial).tolist()
     rows = encoded(encoding, [configs[trial] for trial in trials])
     own = ~np.isnan(rows).all(axis=1)  # others were added from a wider space
     legal = dict(zip(np.array(trials, dtype=int)[own].tolist(), encoding.decode(rows[own]), strict=True))
-    columns = (values[chosen].tolist() for values in (points.trial, points.resource, points.costs))
+    columns = (values.tolist() for values in (points.trial, points.resource, points.costs))
     observations = [
         Observation(trial, legal[trial], Phase.ENDED, resource if resource == resource else None, tuple(costs))
         for trial, resource, costs in zip(*columns, strict=True)
@@ -99,15 +96,16 @@ def _response(results: Results, column: int) -> Response:
     )  # fmt: skip
 
 
-def _chosen(points: Points, column: int) -> NDArray[np.intp]:
-    """The rows to fit to: all, or where they are many those of the best and of evenly chosen trials."""
+def _chosen(results: Results, column: int) -> Points:
+    """The points to fit to: all, or where they are many those of the best and of evenly chosen trials."""
+    points = results.folded.arrivals()
+    if len(points.trial) <= _MOST_POINTS:
+        return results.points
     trials = np.unique(points.trial)
-    if len(points) <= _MOST_POINTS:
-        return np.arange(len(points))
-    n = max(2, int(_MOST_POINTS * len(trials) / len(points)) // 2)
+    n = max(2, int(_MOST_POINTS * len(trials) / len(points.trial)) // 2)
     best = points.trial[np.argsort(points.costs[:, column], kind="stable")[:n]]
     spread = trials[np.linspace(0, len(trials) - 1, n).astype(int)]
-    return np.flatnonzero(np.isin(points.trial, np.concatenate([best, spread])))
+    return results.folded.points_of(np.concatenate([best, spread]))
 
 
 def incumbent_of(results: Results, objective: str) -> Configuration:

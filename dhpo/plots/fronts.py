@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dhpo._front import front_rows
 from dhpo.compare import Searches, attainment, named
 from dhpo.errors import ObjectiveError
 from dhpo.objectives import Direction, Objectives
-from dhpo.pareto import non_dominated
 from dhpo.plots._style import (
     DARK,
     LIGHT,
@@ -88,10 +88,10 @@ def plot_attainment(
         raise ObjectiveError(f"attainment surfaces of {len(objectives)} objectives cannot be drawn: it takes two")
     axes: Any = new_axes(ax)
     signs = np.array(objectives.signs)
-    costs = [run.points.costs for runs in groups.values() for run in runs if len(run.points)]
+    has_points = any(run.n_with_values for runs in groups.values() for run in runs)
     surfaces = {label: attainment(runs, percentiles) for label, runs in groups.items()}
     corners = [surface * signs for found in surfaces.values() for surface in found.values()]
-    worst = _worst(np.vstack(corners)) if costs else np.ones(2)
+    worst = _worst(np.vstack(corners)) if has_points else np.ones(2)
     for place, (label, found) in enumerate(surfaces.items()):
         grid = np.unique(np.concatenate([*(surface[:, 0] * signs[0] for surface in found.values()), worst[:1]]))
         low, middle, high = (_height(found[p] * signs, grid, worst[1]) for p in percentiles)
@@ -114,9 +114,9 @@ def _objectives(groups: dict[str, list[Results]]) -> Objectives:
 
 def _points(runs: Sequence[Results]) -> tuple[Array, Array]:
     """All points of these runs, and the front among them, in the objectives' own values."""
-    costs = np.vstack([run.points.costs for run in runs])
+    costs = np.vstack([run.folded.arrivals().costs for run in runs])
     signs = np.array(runs[0].objectives.signs)
-    return costs * signs, costs[non_dominated(costs, unique=True)] * signs
+    return costs * signs, costs[front_rows(costs, strict=True, unique=True)] * signs
 
 
 def _worst(costs: Array) -> Array:

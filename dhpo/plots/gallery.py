@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Draw = Callable[[], "Axes | list[Axes]"]
 
 FORMATS = ("png", "pdf", "svg")
+_AT_ONCE = 256  # configurations
 _MOST_OBJECTIVES = 4  # of more, figures of single objectives are not drawn for each
 
 
@@ -65,7 +67,7 @@ def _progress(groups: dict[str, list[Results]], first: Results) -> dict[str, Dra
 
 def _of_trials(results: Results) -> dict[str, Draw]:
     figures: dict[str, Draw] = {}
-    if np.isfinite(results.points.resource).any():
+    if np.isfinite(results.folded.arrivals().resource).any():
         for suffix, name in _each(list(results.objectives)[:_MOST_OBJECTIVES]):
             figures[f"learning_curves{suffix}"] = partial(plot_learning_curves, results, objective=name)
     if (results.settings.get("stopper") or {}).get("time_attr"):
@@ -81,8 +83,10 @@ def _of_hyperparameters(results: Results) -> dict[str, Draw]:
     if problem is None:
         return {}
     varying = sum(column.n_choices != 1 for column in problem.encoding.columns)
-    ended = [r.config for r in results.records() if r.values is not None and not r.failed]
-    shown = int((~np.isnan(encoded(problem.encoding, ended)).all(axis=1)).sum()) if ended else 0
+    ended = (r.config for r in results.records() if r.values is not None and not r.failed)
+    shown = 0  # that belong to the space; so many as make a difference
+    while shown < LEAST and (some := list(islice(ended, _AT_ONCE))):
+        shown += int((~np.isnan(encoded(problem.encoding, some)).all(axis=1)).sum())
     figures: dict[str, Draw] = {}
     if not varying or not shown:
         return figures

@@ -14,6 +14,7 @@ from dhpo.plots._style import (
     ACCENT,
     DARK,
     LIGHT,
+    MOST_VECTORS,
     empty,
     finished,
     goal_label,
@@ -40,8 +41,8 @@ def plot_slice(results: Results, name: str, ax: Axes | None = None, objective: s
     """The objective as a surrogate predicts it along one hyperparameter, the others as in the best configuration.
 
     The line is the mean, the band the standard deviation of the model around it; what trials showed at their last
-    report is drawn as points, wherever their other hyperparameters lie; a few far outliers may lie outside. How the
-    surrogate is made is told in :mod:`dhpo.response`.
+    report is drawn as points (of many trials 5,000, evenly chosen), wherever their other hyperparameters lie; a few far
+    outliers may lie outside. How the surrogate is made is told in :mod:`dhpo.response`.
 
     Args:
         results: of a search with five results at least.
@@ -165,8 +166,9 @@ def _slice(axes: Any, results: Results, response: Response, incumbent: Configura
     j, along = response.column_of(name)
     found = response.slice(name, incumbent)
     x, (mean, std) = found.places, found.predicted
-    values = results.values_by_trial()
-    ended = [(r.config, values[r.number][1][-1, column]) for r in results.records() if r.number in values]
+    ended = [(r.config, float(r.values[goal.name])) for r in results.records() if r.values is not None]
+    chosen = np.linspace(0, len(ended) - 1, min(MOST_VECTORS, len(ended))).astype(int).tolist()
+    ended = [ended[place] for place in chosen]
     if not len(x):
         return empty(axes, f"{text(name)} does not vary")
     if ended:

@@ -64,14 +64,12 @@ def plot_learning_curves(
 def _curves(results: Results, objective: str, column: int, most: int) -> dict[str, list[Any]]:
     """The trials' curves, (reports, 2) each, by what became of the trials."""
     groups: dict[str, list[Any]] = {"stopped early": [], "trials": [], "best trial": []}
-    best, statuses, values = results.best(objective), results.statuses(), results.values_by_trial()
-    trials = np.array(list(values), dtype=int)
+    best, statuses = results.best(objective), results.statuses()
+    trials = np.unique(results.folded.arrivals().trial)
     if len(trials) > most:
-        trials = np.unique(
-            np.append(trials[np.linspace(0, len(trials) - 1, most).astype(int)], best.trial if best else [])
-        )
-    for trial in trials.astype(int).tolist():
-        resources, reported = values[trial]
+        chosen = trials[np.linspace(0, len(trials) - 1, most).astype(int)]
+        trials = np.unique(np.append(chosen, [] if best is None else [best.trial]).astype(int))
+    for trial, (resources, reported) in results.values_of(trials).items():
         line = np.column_stack([resources, reported[:, column]])[np.isfinite(resources)]
         stopped = statuses[trial] in (Status.STOPPED, Status.PAUSED)
         if len(line):

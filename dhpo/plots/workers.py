@@ -14,6 +14,7 @@ from dhpo.results import Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MOST_RUNS = 5000
 _MANY = 1000  # more bars than this are drawn as pixels
 _TIME = "time since the start (s)"
 
@@ -26,7 +27,7 @@ def plot_workers(results: Results, ax: Axes | None = None) -> Axes:
         ax: where to draw.
     """
     axes: Any = new_axes(ax)
-    bars = workers.timeline(view_of(results))["bars"]
+    bars = workers.timeline(view_of(results), _MOST_RUNS)["bars"]
     if not bars["row"]:
         return empty(axes, "no trial has run on a worker")
     from matplotlib.collections import PolyCollection

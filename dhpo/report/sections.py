@@ -56,10 +56,10 @@ def best_section(view: View) -> str:
 
 def front_section(view: View) -> str:
     """The points of the Pareto front with their configurations."""
-    if view.objectives.single or not len(view.points()):
+    if view.objectives.single or not len(view.points):
         return ""
-    points, records = view.points(), view.by_number()
-    rows = view.front()
+    points, records = view.points.rows, view.trials
+    rows = view.points.leaders.front
     rows = rows[points.costs[rows, 0].argsort(kind="stable")]
     values = points.costs[rows] * view.objectives.signs
     configs = [records[trial].config for trial in points.trial[rows].tolist()]
@@ -102,7 +102,7 @@ def importance_section(effects: Mapping[str, Mapping[str, Effect]], figure: str)
 def failures_section(view: View) -> str:
     """What went wrong, grouped by the errors with their numbers left out."""
     groups: dict[str, list[Any]] = {}
-    for record in view.records():
+    for record in view.trials:
         if record.failed:
             groups.setdefault(re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?", "#", record.error)[:200], []).append(record)
     if not groups:

@@ -25,12 +25,12 @@ FLOORS: dict[int, tuple[str, ...]] = {
     6: (
         "search", "warm_start", "driver", "control", "_desk", "manual", "loop", "session", "_replay", "_sieve",
         "callbacks", "_background", "_cv_trials", "_cv_results", "progress", "function", "dashboard", "compare",
-        "results", "_frame", "_front", "_points", "_progress", "_ending", "_trials", "results_csv",
+        "results", "_frame", "_front", "_points", "_rows", "_progress", "_ending", "_trials", "results_csv",
     ),
     5: (
         "script_trial", "_script_arguments", "_script_process",
         "executors", "clusters", "worker", "proposer", "searcher_process",
-        "journal", "_header", "_codec", "_lines", "_scan", "_blocks", "_cache", "_reading", "_tail",
+        "journal", "_header", "_codec", "_lines", "_scan", "_blocks", "_cache", "_reading", "_tail", "_collector",
     ),
     4: ("study", "_trial_state", "budget", "known", "walltime", "importance", "response"),
     3: ("searchers", "stopping"),

@@ -83,7 +83,7 @@ def test_the_driver_sends_nothing_until_somebody_looks(monkeypatch: pytest.Monke
             plugin = scheduler.plugins["dhpo-dashboard-token"]
             journal.append(EVENTS[:1])
             watch(EVENTS[:1], None)  # type: ignore[arg-type]
-            assert "view" not in vars(plugin.live)
+            assert not plugin.live.is_being_read
             assert (await get(f"{feed.url}/api/search.json"))["trials"]["RUNNING"] == 1
             journal.append(EVENTS[1:])
             watch(EVENTS[1:], None)  # type: ignore[arg-type]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import re
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,9 +18,10 @@ from typing import Any
 import pytest
 
 from dhpo import HpProblem
-from dhpo._codec import decode
+from dhpo._blocks import Block, blocks_of
 from dhpo._tail import Tail
-from dhpo.dashboard.feed import MemorySource
+from dhpo.dashboard.feed import MemorySource, packed
+from dhpo.dashboard.frame import Choice
 from dhpo.dashboard.live import Live
 from dhpo.dashboard.page import send
 from dhpo.dashboard.serve import Dashboard, _origins
@@ -40,22 +43,44 @@ def make_header(**changes: Any) -> Header:
     return Header("0" * 32, 0.0, settings | changes)
 
 
-def decoded(bodies: list[bytes]) -> list[Any]:
-    return [event for body in bodies for event in decode(body)]
+def events_of(block: Block | None) -> list[Any]:
+    """The events of a block, of which nothing but the objectives was reported."""
+    if block is None:
+        return []
+    reports = zip(block.reports.place.tolist(), block.reports.events(block.names), strict=True)
+    others = zip(block.places.tolist(), block.others, strict=True)
+    return [event for _, event in sorted([*reports, *others], key=lambda pair: pair[0])]
 
 
 def test_a_tail_gives_each_batch_once(tmp_path: Path) -> None:
     with FileJournal.open(tmp_path, make_header()) as journal:
         tail = Tail(tmp_path)
-        assert tail.read() == []
+        assert tail.read() is None
         journal.append(EVENTS[:1])
-        assert decoded(tail.read()) == EVENTS[:1]
-        assert tail.read() == []
+        assert events_of(tail.read()) == EVENTS[:1]
+        assert tail.read() is None
         journal.append(EVENTS[1:2])
         journal.append(EVENTS[2:])
-        assert decoded(tail.read(limit=1)) == EVENTS[1:2]
-        assert decoded(tail.read()) == EVENTS[2:]
+        assert events_of(tail.read(limit=1)) == EVENTS[1:2]
+        assert events_of(tail.read()) == EVENTS[2:]
     assert tail.header.search_id == "0" * 32
+
+
+def test_a_tail_begins_with_the_cache_and_goes_on_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dhpo._reading.BLOCK", 10)
+    events = [EVENTS[0], *(TrialReported(i + 1.0, 0, 1, i, i, {"loss": float(i)}) for i in range(1, 36))]
+    with FileJournal.open(tmp_path, make_header()) as journal:
+        for begin in range(0, len(events), 4):
+            journal.append(events[begin : begin + 4])
+        for _ in journal.blocks():  # writes the cache
+            pass
+        tail = Tail(tmp_path)
+        blocks = [tail.read() for _ in range(4)]
+        assert [block.size for block in blocks if block is not None] == [12, 12, 12]
+        assert [event for block in blocks for event in events_of(block)] == events
+        journal.append([SearchFinished(50.0, "enough")])
+        assert events_of(tail.read()) == [SearchFinished(50.0, "enough")]
+        assert tail.read() is None
 
 
 def test_a_tail_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
@@ -65,9 +90,9 @@ def test_a_tail_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     tail = Tail(path)
-    assert tail.read() == []
+    assert tail.read() is None
     path.write_bytes(whole)
-    assert decoded(tail.read()) == EVENTS[:2]
+    assert events_of(tail.read()) == EVENTS[:2]
 
 
 def test_a_tail_refuses_what_is_damaged_or_gone(tmp_path: Path) -> None:
@@ -90,14 +115,23 @@ def test_a_journal_in_memory_is_read_as_it_grows() -> None:
     source = MemorySource(journal)
     journal.append(EVENTS[:1])
     source(EVENTS[:1], None)  # type: ignore[arg-type]
-    assert decoded(source.read()) == EVENTS[:1]
+    assert events_of(source.read()) == EVENTS[:1]
     for event in EVENTS[1:]:
         journal.append([event])
         source([event], None)  # type: ignore[arg-type]
-    assert decoded(source.read()) == EVENTS[1:]
-    assert source.read() == []
+    assert events_of(source.read()) == EVENTS[1:]
+    assert source.read() is None
     source.rewind()
-    assert decoded(source.read()) == EVENTS
+    assert events_of(source.read()) == EVENTS
+
+
+def test_a_block_is_sent_in_parts_that_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dhpo.dashboard.feed._PART", 2)
+    (block,) = blocks_of([EVENTS], ["loss"])
+    parts = [pickle.loads(part) for part in packed(block)]
+    assert [part.size for part in parts] == [2, 1]
+    assert [event for part in parts for event in events_of(part)] == EVENTS
+    assert packed(None) == []
 
 
 def test_a_view_is_kept_up_only_while_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +145,44 @@ def test_a_view_is_kept_up_only_while_somebody_looks(monkeypatch: pytest.MonkeyP
         assert not looking.done()
         await live.extend([], all=True, facts=Facts(running=True))
         assert await looking
-        assert live.view.facts.running
+        assert (await live.ask(lambda view: view.facts)).running
         monkeypatch.setattr("dhpo.dashboard.live._ATTENTION", 0.0)
         assert not live.is_wanted()
         assert not await live.ready(0.01)  # what was known then may be old by now
-        live.close()
+        await live.close()
         assert await live.ready(0.01)
-        assert not live.view.facts.running
+        assert not (await live.ask(lambda view: view.facts)).running
+
+    asyncio.run(main())
+
+
+def test_a_view_lives_in_a_thread_of_its_own() -> None:
+    async def main() -> None:
+        live = Live("id", "mine", make_header().settings)
+        assert not live.is_being_read
+        threads = {await live.ask(lambda view: threading.get_ident()) for _ in range(3)}
+        assert len(threads) == 1
+        assert threads != {threading.get_ident()}
+        going_on, done = threading.Event(), asyncio.create_task(live.ask(lambda view: going_on.wait(60)))
+        await asyncio.sleep(0)  # the loop goes on while something is computed
+        assert not done.done()
+        going_on.set()
+        assert await done
+
+    asyncio.run(main())
+
+
+def test_a_frame_is_drawn_while_the_loop_goes_on() -> None:
+    async def main() -> None:
+        live = Live("id", "mine", make_header().settings)
+        assert live.frame(Choice()) is None
+        assert live.blank(Choice()).columns["history"]["trial"] == []
+        await live.extend(list(blocks_of([EVENTS], ["loss"])), all=True, facts=Facts(running=True))
+        while (frame := live.frame(Choice())) is None or not frame.is_complete:
+            await asyncio.sleep(0.01)
+        assert frame.columns["history"]["value"] == [1.0]
+        assert frame.summary["state"] == "running"
+        assert live.frame(Choice()) is frame
 
     asyncio.run(main())
 

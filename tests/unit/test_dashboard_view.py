@@ -16,8 +16,9 @@ from dhpo import HpProblem, Hyperband, Search
 from dhpo.dashboard import charts, hyperparameters, tables, workers
 from dhpo.dashboard.answers import ANSWERS, answer
 from dhpo.dashboard.frame import Choice, make_frame
+from dhpo.dashboard.levels import Rungs
 from dhpo.dashboard.metrics import exposition
-from dhpo.dashboard.rungs import Rungs, rung_rows
+from dhpo.dashboard.rungs import rung_rows
 from dhpo.dashboard.summary import summary
 from dhpo.dashboard.tables import Wanted
 from dhpo.dashboard.text import config_text, label, to_json
@@ -147,7 +148,7 @@ def test_the_rungs_are_those_of_the_stopper(searched: tuple[dict[str, Any], list
     bound = HYPERBAND.bind(2, max_t=None, seed=0)
     for batch in batches:
         view.apply(batch)
-    points = view.points()
+    points = view.points.rows
     for row in rung_rows(view):
         reached = {t for t, r in zip(points.trial.tolist(), points.resource.tolist(), strict=True) if r >= row.level}
         assert row.entered == len(reached) == row.promoted + row.stopped + row.paused
@@ -393,10 +394,10 @@ def test_events_that_no_longer_count_change_nothing() -> None:
 
 def test_points_fold_on() -> None:
     view = view_of(TWO[:3])
-    assert len(view.points()) == 1
+    assert len(view.points) == 1
     view.apply(TWO[3:])
-    assert view.points().costs.tolist() == view_of(TWO).points().costs.tolist() == [[1.0], [0.5], [2.0]]
-    assert view.points().trial.tolist() == [0, 0, 1]
+    assert view.points.rows.costs.tolist() == view_of(TWO).points.rows.costs.tolist() == [[1.0], [0.5], [2.0]]
+    assert [rows.tolist() for rows in view.points.chains([0, 1])] == [[0, 1], [2]]
 
 
 def test_metrics_escape_their_labels() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_blocks import scenarios, told
 
 from dhpo._blocks import blocks_of
 from dhpo.errors import DhpoError, JournalError, ObjectiveError
@@ -286,6 +287,33 @@ def test_the_front_is_what_its_definition_says(histories: list[list[tuple[int, i
     for name in ("strict", "unique", "final_only", None):
         options: Any = {name: True} if name else {}
         assert found.pareto_front(**options) == retrieve_pareto_front(found.training_history, TWO, **options)
+
+
+@settings(deadline=None, max_examples=60)
+@given(scenarios, st.booleans(), st.booleans(), st.booleans())
+def test_the_front_is_that_of_the_history(scenario: Any, strict: bool, unique: bool, final_only: bool) -> None:
+    seed, n, _, _ = scenario
+    events = list(told(np.random.default_rng(seed), n, wild=0.0))
+    found = results(*events, objectives={"b": "MIN", "a": "MAX"})
+    options = {"strict": strict, "unique": unique, "final_only": final_only}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dhpo._front._MANY", 8)
+        patch.setattr("dhpo._front._SAMPLE", 4)
+        assert found.pareto_front(**options) == retrieve_pareto_front(
+            found.training_history, found.objectives, **options
+        )
+
+
+@settings(deadline=None, max_examples=30)
+@given(scenarios)
+def test_the_values_of_some_trials_are_theirs(scenario: Any) -> None:
+    seed, n, wild, _ = scenario
+    found = results(*told(np.random.default_rng(seed), n, wild=wild), objectives={"b": "MIN"})
+    everything = found.values_by_trial()
+    for trial, (resources, values) in found.values_of(np.array([1, 3])).items():
+        np.testing.assert_array_equal(resources, everything[trial][0])
+        np.testing.assert_array_equal(values, everything[trial][1])
+    assert list(found.values_of(np.array([1, 3]))) == [trial for trial in (1, 3) if trial in everything]
 
 
 def test_the_front_by_resource() -> None:
