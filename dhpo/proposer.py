@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from importlib import import_module
 from math import ceil, inf
@@ -97,6 +97,30 @@ class Pace:
         return ceil(min(max(MOST_AHEAD, slots) / 2, enough))
 
 
+class OneThread:
+    """Has a model compute with one thread in this process.
+
+    Its matrices are small: threads that spin while they wait for each other take ten times as long on a busy machine,
+    and hold up the trials.
+    """
+
+    def __init__(self) -> None:
+        self._libraries: ThreadpoolController | None = None
+
+    def prepare(self, imports: Sequence[str]) -> None:
+        """Import what the model needs, and look for the libraries that are loaded then; once."""
+        if self._libraries is None:
+            for name in imports:
+                import_module(name)
+            self._libraries = ThreadpoolController()
+
+    def limit(self) -> AbstractContextManager[object]:
+        """The time in which it computes."""
+        assert self._libraries is not None
+        limited: AbstractContextManager[object] = self._libraries.limit(limits=1, user_api="blas")
+        return limited
+
+
 class Proposer:
     """Asks a searcher for proposals without making the loop wait for them.
 
@@ -149,7 +173,7 @@ class Proposer:
         self._took = 0.0  # seconds, the last turn that was not cheap
         self._spent = 0.0  # seconds, all such turns
         self._slice = _FIRST_SLICE
-        self._blas: ThreadpoolController | None = None
+        self._one_thread = OneThread()
         self._thread: ThreadPoolExecutor | None = None
         self._process: SearcherProcess | None = None
         self._moved = False  # to the process
@@ -248,7 +272,7 @@ class Proposer:
     def _at_once(self, numbers: range) -> list[Proposal]:
         """Propose in the loop's thread, and find out how many proposals make a slice."""
         began = self._clock()
-        proposals = self._searcher.propose(numbers) if self._searcher.cheap else self._proposed(numbers)
+        proposals = self._searcher.propose(numbers) if self._searcher.cheap else self._modelled(numbers)
         took = self._clock() - began
         fitting = _SLICE / took * len(numbers) if took > 0 else inf
         self._slice = int(max(1, min(fitting, 2 * self._slice)))
@@ -286,10 +310,10 @@ class Proposer:
                 self._hand_over(numbers[len(proposals) :], part)
                 proposals += part
         else:
-            self._prepare()
+            self._one_thread.prepare(self._imports)
             began = self._clock()  # imports say nothing of the turns that follow
             self._searcher.observe(observations)
-            proposals = self._proposed(numbers)
+            proposals = self._modelled(numbers)
         self._took = self._clock() - began
         self._spent += self._took
         if self._place is Place.PROCESS and process is None and self._spent > self._long:
@@ -298,21 +322,9 @@ class Proposer:
                 process.close()
         return proposals
 
-    def _prepare(self) -> ThreadpoolController:
-        """Import what the model needs, and look for the libraries that are loaded then."""
-        if self._blas is None:
-            for name in self._imports:
-                import_module(name)
-            self._blas = ThreadpoolController()
-        return self._blas
-
-    def _proposed(self, numbers: range) -> list[Proposal]:
-        """Propose in this process, by a model.
-
-        Its matrices are small: threads that spin while they wait for each other take ten times as long on a busy
-        machine, and hold up the trials.
-        """
-        with self._prepare().limit(limits=1, user_api="blas"):
+    def _modelled(self, numbers: range) -> list[Proposal]:
+        self._one_thread.prepare(self._imports)
+        with self._one_thread.limit():
             return self._searcher.propose(numbers)
 
     def _hand_over(self, numbers: range, proposals: Sequence[Proposal]) -> None:
