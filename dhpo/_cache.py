@@ -24,13 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from dhpo._blocks import Block, Reports
-from dhpo._codec import decode, encode
+from dhpo._blocks import Block
 from dhpo._lines import framed, unframed
+from dhpo._packing import content_size, packed, unpacked
 from dhpo._scan import Place
 
 #: The version of the format: files of any other are passed over.
@@ -39,10 +37,7 @@ VERSION = 1
 FILE_NAME = "journal.cache"
 
 _CHUNK = 1 << 22
-_PART = 1 << 10  # so many events are written as JSON at once: nobody else's Python runs meanwhile
 _MAX_HEAD = 1 << 16
-_SMALL = ("|u1", "<u2", "<u4")  # in which columns of whole numbers are written where these hold them
-_KINDS = frozenset({*_SMALL, "<i8", "<f8", "|b1"})
 
 logger = logging.getLogger(__name__)
 
@@ -96,16 +91,14 @@ class Cache:
             head = orjson.loads(body)
             if any(head[key] != value for key, value in self._identity().items()) or not head["end"] <= end:
                 return None
-            others = head["others"]
-            sizes = [head["size"] - others[0], others[0]]
-            length = sum(np.dtype(kind).itemsize * sizes[at] * width for kind, at, width in head["columns"]) + others[1]
+            length = content_size(head)
             content = file.read(length)
             if len(content) != length or zlib.crc32(content) != head["content"]:
                 return None
             journal.seek(head["begin"])
             if _checksum(journal, head["end"] - head["begin"]) != head["checksum"]:
                 return None
-            block = _read(head, content, self._names)
+            block = unpacked(head, content, self._names)
         except (KeyError, TypeError, ValueError, IndexError):  # of another version
             return None
         self._size += len(line) + length
@@ -129,10 +122,11 @@ class Cache:
             with open(self._journal, "rb") as journal:
                 journal.seek(self.covered.offset)
                 checksum = _checksum(journal, end.offset - self.covered.offset)
-            line, content = _written(block, {
+            described, content = packed(block)
+            line = framed(orjson.dumps({
                 **self._identity(), "end": end.offset, "lines": end.number - self.covered.number, "seed": end.seed,
-                "checksum": checksum,
-            })  # fmt: skip
+                "checksum": checksum, "content": zlib.crc32(content), **described,
+            }))  # fmt: skip
             self._append(line + content)
         except OSError as error:
             self._usable = False
@@ -167,52 +161,3 @@ def _checksum(file: BinaryIO, length: int) -> int | None:
         found = zlib.crc32(data, found)
         length -= len(data)
     return found
-
-
-def _written(block: Block, head: dict[str, Any]) -> tuple[bytes, bytes]:
-    """A segment: its line, with this and with what describes the content, and the content."""
-    parts = (encode(block.others[at : at + _PART]) for at in range(0, len(block.others), _PART))
-    others = b"[" + b",".join(part[1:-1] for part in parts) + b"]"
-    columns = [(_narrow(column), 0, 1) for column in block.reports[1:-1]]
-    columns += [(block.reports.values, 0, block.reports.values.shape[1]), (_narrow(block.places), 1, 1)]
-    content = b"".join(column.tobytes() for column, _, _ in columns) + others
-    described = {
-        "size": block.size,
-        "columns": [(column.dtype.str, at, width) for column, at, width in columns],
-        "others": (len(block.others), len(others)),
-        "content": zlib.crc32(content),
-    }
-    return framed(orjson.dumps({**head, **described})), content
-
-
-def _narrow(column: NDArray[Any]) -> NDArray[Any]:
-    """A column of the smallest type that holds its numbers exactly."""
-    if column.dtype == bool or not len(column):
-        return column
-    if column.dtype == np.float64 and not ((column == np.floor(column)).all() and (column >= 1).all()):
-        return column
-    largest = column.max()
-    kind = next((kind for kind in _SMALL if largest <= np.iinfo(kind).max), None)
-    return column if kind is None else column.astype(kind)
-
-
-def _read(head: dict[str, Any], content: bytes, names: tuple[str, ...]) -> Block:
-    """The inverse of :func:`_written`. Raises ValueError, KeyError or TypeError where that is no segment."""
-    n_others, length = head["others"]
-    sizes, offset = [head["size"] - n_others, n_others], 0
-    columns: list[NDArray[Any]] = []
-    for kind, at, width in head["columns"]:
-        if kind not in _KINDS:
-            raise ValueError(f"no column is of the type {kind!r}")
-        columns.append(np.frombuffer(content, kind, sizes[at] * width, offset))
-        offset += columns[-1].nbytes
-    time, trial, attempt, index, resource, is_whole, values, places = columns
-    others = decode(content[offset : offset + length])
-    is_report = np.ones(head["size"], dtype=bool)
-    is_report[places] = False
-    trial, attempt, index = (column.astype(np.int64) for column in (trial, attempt, index))
-    reports = Reports(
-        np.flatnonzero(is_report), time.astype(float), trial, attempt, index, resource.astype(float),
-        is_whole.astype(bool), values.astype(float).reshape(-1, len(names)),
-    )  # fmt: skip
-    return Block(names, head["size"], reports, others, places.astype(np.int64))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any, Protocol
 
 from dhpo._blocks import Block, blocks_of
+from dhpo._packing import to_bytes
 from dhpo._tail import Tail
 from dhpo.events import Event
 from dhpo.executors.base import Executor
@@ -170,7 +170,7 @@ class Feed:
 
 def packed(block: Block | None) -> list[bytes]:
     """A block in parts that are opened one after the other: whoever does it can do something else in between."""
-    return [] if block is None else [pickle.dumps(part, protocol=5) for part in block.parts(_PART)]
+    return [] if block is None else [to_bytes(part) for part in block.parts(_PART)]
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +91,10 @@ class DashboardPlugin(SchedulerPlugin):  # type: ignore[misc]
         """
         if self.live is None:
             return False
+        from dhpo._packing import from_bytes
         from dhpo.dashboard.view import Facts
 
-        opened = await asyncio.to_thread(lambda: [pickle.loads(block) for block in blocks])
+        opened = await asyncio.to_thread(lambda: [from_bytes(block) for block in blocks])
         await self.live.extend(opened, all=all, facts=Facts(**facts, workers=self._workers()))
         return self.live.is_wanted()
 

@@ -30,7 +30,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     5: (
         "script_trial", "_script_arguments", "_script_process",
         "executors", "clusters", "worker", "proposer", "searcher_process",
-        "journal", "_header", "_codec", "_lines", "_scan", "_blocks", "_cache", "_reading", "_tail", "_collector",
+        "journal", "_header", "_codec", "_lines", "_scan", "_blocks", "_packing", "_cache", "_reading", "_tail",
+        "_collector",
     ),
     4: ("study", "_trial_state", "budget", "known", "walltime", "importance", "response"),
     3: ("searchers", "stopping"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from dhpo import HpProblem
 from dhpo._blocks import Block, blocks_of
+from dhpo._packing import from_bytes
 from dhpo._tail import Tail
 from dhpo.dashboard.feed import MemorySource, packed
 from dhpo.dashboard.frame import Choice
@@ -128,7 +128,7 @@ def test_a_journal_in_memory_is_read_as_it_grows() -> None:
 def test_a_block_is_sent_in_parts_that_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dhpo.dashboard.feed._PART", 2)
     (block,) = blocks_of([EVENTS], ["loss"])
-    parts = [pickle.loads(part) for part in packed(block)]
+    parts = [from_bytes(part) for part in packed(block)]
     assert [part.size for part in parts] == [2, 1]
     assert [event for part in parts for event in events_of(part)] == EVENTS
     assert packed(None) == []
