@@ -49,10 +49,13 @@ def _servers(axes: Any, rows: list[dict[str, Any]], mean_run: float) -> str:
 
 
 def _quality(axes: Any, rows: list[dict[str, Any]], mean_run: float) -> str:
-    """The mean regret over time, of one objective on all curves."""
+    """The mean regret over time, of one objective, on the curves that all numbers of workers have."""
+    rows = [row for row in rows if row["objectives"] == 1]
+    curves = [{row["curves"] for row in rows if row["workers"] == workers} for workers in {r["workers"] for r in rows}]
+    common = set.intersection(*curves)
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["objectives"] == 1:
+        if row["curves"] in common:
             groups[row["workers"], row["proposes"]].append(row)
     colours = {workers: f"C{i}" for i, workers in enumerate(sorted({workers for workers, _ in groups}))}
     for (workers, searcher), group in sorted(groups.items()):

@@ -6,6 +6,7 @@ Trials sleep; how long is lognormal.
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -37,17 +38,18 @@ def train(trial: optuna.Trial) -> tuple[float, float]:
 if __name__ == "__main__":
     workers = int(sys.argv[1])
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with tempfile.TemporaryDirectory() as directory:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(f"{directory}/journal")), directions=["minimize", "minimize"]
-        )
-        begin = time.monotonic()
-        end = begin + SECONDS
-        running = threading.Thread(target=study.optimize, args=(train,), kwargs={"n_jobs": workers}, daemon=True)
-        running.start()
-        time.sleep(max(0.0, end - time.monotonic()))
-        shown = [*spans, *((since, end) for since in [*under_way.values()])]
+    directory = tempfile.mkdtemp()
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(f"{directory}/journal")), directions=["minimize", "minimize"]
+    )
+    begin = time.monotonic()
+    end = begin + SECONDS
+    running = threading.Thread(target=study.optimize, args=(train,), kwargs={"n_jobs": workers}, daemon=True)
+    running.start()
+    time.sleep(max(0.0, end - time.monotonic()))
+    shown = [*spans, *((since, end) for since in [*under_way.values()])]
     busy = sum(max(0.0, min(ended, end) - began) for began, ended in shown)
     found = {"busy": busy / workers / SECONDS, "trials": len(spans) / SECONDS}
     print(json.dumps({"name": "Optuna, TPE, threads, journal", **found}), flush=True)
+    shutil.rmtree(directory, ignore_errors=True)
     os._exit(0)  # nobody waits for the trials that run
