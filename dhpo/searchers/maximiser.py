@@ -138,7 +138,7 @@ class Maximiser:
             if len(found):
                 row: Array = self._pool.rows[found[0]]
                 return row
-            n = min(16 * n, len(scores)) if n < len(scores) else 0
+            n = min(4 * n, len(scores)) if n < len(scores) else 0
         return None
 
     def _polished(self, row: Array, score: Callable[[Array], Array], rng: np.random.Generator, fresh: Fresh) -> Array:
