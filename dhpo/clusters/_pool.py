@@ -249,6 +249,9 @@ class Pool:
                 message = f"{self.queue.command} failed: {error}"
                 logger.warning("%s", message)
                 controller.refused(number, message, time.monotonic(), lasting=getattr(error, "lasting", False))
+            except Exception as error:  # nobody awaits this task: it must not die in silence, time and again
+                logger.exception("the script of a job could not be made or submitted")
+                controller.refused(number, f"the job {script} failed: {error!r}", time.monotonic(), lasting=True)
             except BaseException:
                 controller.refused(number, "interrupted", time.monotonic())
                 raise

@@ -129,8 +129,11 @@ class Queue:
     def __init__(self) -> None:
         self.jobs: dict[str, Phase] = {}
         self.refuses: str = ""
+        self.fails: Exception | None = None
 
     def script(self, settings: JobSettings, site: Site, number: int) -> str:
+        if self.fails is not None:
+            raise self.fails
         return ""
 
     async def submit(self, script: Path) -> str:
@@ -314,6 +317,16 @@ def test_a_pool_gives_up_alone_and_the_last_one_ends_it(play: Callable[..., None
         assert "invalid partition" in failure
         assert "no luck either" in failure
         await stage.until(lambda: stage.jobs() == [0, 0])
+
+    play(scene, 2, 3)
+
+
+def test_a_script_that_cannot_be_made_is_told_and_not_tried_for_ever(play: Callable[..., None], caplog: Any) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.queues[0].fails = ValueError("of dask-jobqueue's")
+        await stage.until(lambda: "pool 1: given up" in stage.cluster.state())
+        assert any("of dask-jobqueue's" in record.getMessage() for record in caplog.records)
+        await stage.until(lambda: stage.jobs() == [0, 3])
 
     play(scene, 2, 3)
 
