@@ -94,6 +94,15 @@ class Visit:
         text: str = self.page.locator(".card", has_text=name).locator("b").inner_text()
         return text
 
+    def wait_for_card(self, name: str, number: str) -> None:
+        """Wait until a card shows this."""
+        number_of = (
+            "[...document.querySelectorAll('.card')].find(c => c.textContent.includes(name))?.querySelector('b')"
+        )
+        self.page.wait_for_function(
+            f"([name, number]) => {number_of}?.textContent.trim() === number", arg=[name, number]
+        )
+
     def rows(self, table: str = "trials") -> list[list[str]]:
         """The cells of a table."""
         cells: list[list[str]] = self.page.eval_on_selector_all(

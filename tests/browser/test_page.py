@@ -313,14 +313,14 @@ def test_a_running_search_on_the_dask_dashboard(
         visit = Visit(browser, url)
         visit.wait_for("() => document.getElementById('state').textContent === 'running'")
         visit.wait_for(f"() => {visit.source('start')}.start !== undefined")
-        assert visit.card("running") == "2"
+        visit.wait_for_card("running", "2")
         visit.open("workers")
         visit.wait_for("() => document.getElementById('cluster').textContent.includes('2 workers connected, 2 busy')")
         visit.screenshot(SCREENSHOTS, "running-workers")
         visit.open("overview")
         (tmp_path / "go").touch()
         visit.wait_for("() => document.getElementById('state').textContent.startsWith('finished')")
-        assert visit.card("trials ended") == "12 of 12"
+        visit.wait_for_card("trials ended", "12 of 12")
         visit.screenshot(SCREENSHOTS, "running-overview")
         visit.close()
     finally:
