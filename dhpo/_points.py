@@ -35,10 +35,6 @@ class Points:
     def __len__(self) -> int:
         return len(self.trial)
 
-    def by_arrival(self) -> NDArray[np.intp]:
-        """The rows in the order in which they came."""
-        return np.argsort(self.arrival, kind="stable")
-
     def last_rows(self) -> NDArray[np.intp]:
         """The last row of each trial."""
         return np.flatnonzero(np.append(self.trial[1:] != self.trial[:-1], True)[: len(self)])

@@ -113,15 +113,15 @@ class History:
 
     def _encoded(self, new: Mapping[int, Mapping[str, Any]]) -> Array:
         rows: Array = np.empty((len(new), self._rows.shape[1]))
-        missing = []
+        others: dict[int, Mapping[str, Any]] = {}  # by their places
         for place, (trial, config) in enumerate(new.items()):
-            known, row = self._proposed.pop(trial, (None, rows[place]))
-            rows[place] = row
-            if known is not config and known != config:
-                missing.append(place)
-        if missing:
-            configs = list(new.values())
-            rows[missing] = self._encoding.encode([configs[place] for place in missing])
+            proposed = self._proposed.pop(trial, None)
+            if proposed is not None and proposed[0] == config:
+                rows[place] = proposed[1]
+            else:
+                others[place] = config
+        if others:
+            rows[list(others)] = self._encoding.encode(list(others.values()))
         return rows
 
     def n_shown(self, n: int) -> int:

@@ -224,7 +224,7 @@ def test_blocks_make_the_points_that_events_make(scenario: Any, objectives: Obje
 
 def least(points: Points, column: int) -> tuple[int, float, list[float]] | None:
     """Of the points with the least cost, the one that came first."""
-    rows = points.by_arrival()
+    rows = np.argsort(points.arrival, kind="stable")
     if not len(rows):
         return None
     row = rows[points.costs[rows, column].argmin()]
